@@ -1,0 +1,52 @@
+"""``python -m derivations``: list every derived result and verify every step of its derivation."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from derivations import RESULTS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="derivations", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(RESULTS)} (default: all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    arguments = parser.parse_args(argv)
+    unknown = [name for name in arguments.names if name not in RESULTS]
+    if unknown:
+        print(f"derivations: NAME: {unknown[0]!r} is not a result, expected one of {', '.join(RESULTS)}", file=sys.stderr)
+        return 2
+    records = []
+    try:
+        for name in arguments.names or RESULTS:
+            record = RESULTS[name].record()
+            records.append(record)
+            if not arguments.json:
+                _print(record)
+    except KeyboardInterrupt:
+        print("derivations: interrupted", file=sys.stderr)
+        return 130
+    if arguments.json:
+        print(json.dumps(records, indent=1))
+    failed = [record["name"] for record in records if not record["verified"]]
+    if failed:
+        print(f"derivations: not verified: {', '.join(failed)}", file=sys.stderr)
+        return 1
+    if not arguments.json:
+        print(f"{len(records)} results, {sum(len(record['steps']) for record in records)} steps, all verified")
+    return 0
+
+
+def _print(record: dict) -> None:
+    print(f"{record['name']}  [{record['kind']}]")
+    print(f"    {record['statement']}")
+    print(f"    assumes: {'; '.join(record['assumptions'])}")
+    print(f"    source: {record['source']}")
+    for text in record["steps"]:
+        print(f"    {'FAILS ' if text in record['failures'] else 'holds '} {text}")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Real networks and images: from a checkpoint and a folder of images to features, logits and labels."""

@@ -1,0 +1,139 @@
+"""The CIFAR ResNets of He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2.
+
+Depth 6n + 2: a 3x3 stem of 16 channels, three stages of n basic blocks with 16, 32 and 64 channels, parameter-free
+shortcuts (option A: subsample, pad with zero channels), global average pooling to 64 features, one linear layer. Module
+names follow the checkpoints in circulation, so that those load strictly.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from theory.setting.errors import InputError
+
+DEPTHS = (20, 32, 44, 56, 110)
+NAMES = tuple(f"resnet{depth}" for depth in DEPTHS)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with batch norm and the option-A shortcut."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.stride = stride
+        self.pad = channels - channels_in
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.pad:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad // 2, self.pad - self.pad // 2))
+        return F.relu(y + x)
+
+
+class CifarResNet(nn.Module):
+    """A CIFAR ResNet of the given depth; input (n, 3, 32, 32), normalized by MEAN and STD, output (n, 10) logits."""
+
+    def __init__(self, depth: int, classes: int = 10):
+        super().__init__()
+        n = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = _stage(16, 16, n, 1)
+        self.layer2 = _stage(16, 32, n, 2)
+        self.layer3 = _stage(32, 64, n, 2)
+        self.linear = nn.Linear(64, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The (n, 64) input of the last layer."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        return self.layer3(self.layer2(self.layer1(x))).mean((2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.features(x))
+
+
+def _stage(channels_in: int, channels: int, n: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(*(Block(channels if i else channels_in, channels, 1 if i else stride) for i in range(n)))
+
+
+def build(network: str) -> CifarResNet:
+    """The untrained network of that name."""
+    if network not in NAMES:
+        raise InputError(f"network: expected one of {', '.join(NAMES)}, got {network!r}")
+    return CifarResNet(int(network.removeprefix("resnet")))
+
+
+def preprocess(pixels: torch.Tensor) -> torch.Tensor:
+    """(n, 3, 32, 32) uint8 to normalized float32."""
+    mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (MEAN, STD))
+    return (pixels.float() / 255 - mean) / std
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """What a checkpoint file holds, tensors and plain values only: a pickle that would run code is refused."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected a checkpoint file, found none")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; whichever it is, the file is not used
+        reason = "it would run code, and is not loaded" if "weights_only" in str(error).lower() else "it is not readable"
+        raise InputError(
+            f"{path}: expected a PyTorch checkpoint of tensors, got something else: {reason} ({type(error).__name__})"
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a dictionary of tensors, got {type(content).__name__}")
+    return content
+
+
+def load(network: str, checkpoint: Path | str) -> tuple[CifarResNet, dict[str, Any]]:
+    """The network with the checkpoint's weights, in evaluation mode, and what else the checkpoint says.
+
+    ``state_dict`` or ``model`` is unwrapped and a ``module.`` prefix stripped; then every key and shape must match.
+    """
+    content = read_checkpoint(checkpoint)
+    state = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)), content)
+    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    model = build(network)
+    expected = model.state_dict()
+    if not set(expected) & set(state):
+        raise InputError(f"{checkpoint}: no key matches {network}: expected keys like {next(iter(expected))!r}, "
+                         f"got keys like {next(iter(state), 'none')!r}")
+    blocks = _blocks(state)
+    if blocks != _blocks(expected):
+        raise InputError(f"{checkpoint}: expected the {_blocks(expected)} blocks of {network}, got {blocks} blocks: "
+                         f"a ResNet of depth {2 * blocks + 2}")
+    for key in expected.keys() | state.keys():
+        if key not in state or key not in expected:
+            raise InputError(f"{checkpoint}: key {key!r} is {'missing' if key not in state else 'not part of ' + network}")
+        got = tuple(getattr(state[key], "shape", ()))
+        if got != tuple(expected[key].shape):
+            raise InputError(f"{checkpoint}: {key}: expected shape {tuple(expected[key].shape)}, got {got}")
+        if not torch.isfinite(state[key]).all():
+            raise InputError(f"{checkpoint}: {key}: expected finite values, got NaN or infinity")
+    model.load_state_dict(state)
+    return model.eval(), {key: value for key, value in content.items() if isinstance(value, int | float | str)}
+
+
+def _blocks(state: dict) -> int:
+    """The number of residual blocks whose keys a state dictionary holds."""
+    return len({key.split(".conv1.")[0] for key in state if key.startswith("layer") and ".conv1." in key})
+
+
+def batches(pixels, size: int, work: Callable[[torch.Tensor], Any]) -> list[Any]:
+    """``work`` on one preprocessed batch after the other, without gradients."""
+    with torch.inference_mode():
+        return [work(preprocess(torch.from_numpy(pixels[i : i + size]))) for i in range(0, len(pixels), size)]

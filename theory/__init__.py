@@ -1,0 +1,15 @@
+"""What the theory predicts: risk, distortion and flip rate of a compressed last layer, from its statistics.
+
+Loads lazily: importing :mod:`theory.setting` (problems, files, compressions, records) loads neither SymPy nor JAX.
+"""
+
+
+def __getattr__(name: str):
+    if name == "predict":
+        from theory.predict import predict
+
+        return predict
+    raise AttributeError(f"module 'theory' has no attribute {name!r}")
+
+
+__all__ = ["predict"]
