@@ -1,0 +1,1 @@
+"""Feature models fitted to labelled features."""

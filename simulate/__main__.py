@@ -1,0 +1,177 @@
+"""``python -m simulate``: synthetic problems, Monte Carlo, real networks."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from theory.setting.door import (
+    Parser,
+    add_json,
+    add_question,
+    add_seed,
+    fraction,
+    positive,
+    print_json,
+    print_table,
+    run,
+    say,
+    whole_number,
+)
+
+NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="simulate", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+    for add in (_add_synthetic, _add_train, _add_extract, _add_fit, _add_run, _add_measure, _add_check):
+        add(commands)
+    return run(parser, argv)
+
+
+def _add_synthetic(commands) -> None:
+    command = commands.add_parser("synthetic", help="a synthetic Gaussian problem")
+    command.add_argument("--classes", type=whole_number(2), required=True, metavar="K")
+    command.add_argument("--features", type=whole_number(1), required=True, metavar="d")
+    command.add_argument("--separation", type=positive, required=True,
+                         help="mean over classes of the Mahalanobis distance of the class mean from the origin")
+    command.add_argument("--covariance", choices=("shared", "unequal"), default="shared",
+                         help="unequal: the shared one times U(0.7, 1.4) per class (default shared)")
+    command.add_argument("--priors", choices=("equal", "unequal"), default="equal", help="unequal: Dirichlet(8) (default equal)")
+    command.add_argument("--layer", choices=("optimal", "perturbed"), default="optimal",
+                         help="the Bayes rule of the shared covariance, or that plus 0.15 mean|W| N(0, 1) (default optimal)")
+    command.add_argument("--out", required=True, metavar="FILE.npz")
+    add_seed(command)
+
+    def work(a: argparse.Namespace) -> None:
+        from simulate.synthetic import synthetic
+        from theory.setting.files import write_statistics
+
+        write_statistics(a.out, synthetic(classes=a.classes, features=a.features, separation=a.separation,
+                                          covariance=a.covariance, priors=a.priors, layer=a.layer, seed=a.seed))
+
+    command.set_defaults(run=work)
+
+
+def _add_train(commands) -> None:
+    command = commands.add_parser("train", help="train a CIFAR ResNet; goes on after an interruption (extra `torch`)")
+    command.add_argument("--network", choices=NETWORKS, required=True)
+    command.add_argument("--data", required=True, metavar="DIR", help="the folder that holds cifar-10-batches-bin")
+    command.add_argument("--epochs", type=whole_number(1), required=True, metavar="E")
+    command.add_argument("--out", required=True, metavar="FILE.pt", help="the checkpoint, written after every epoch")
+    add_seed(command)
+    add_json(command)
+
+    def work(a: argparse.Namespace) -> None:
+        _need_torch()
+        from simulate.networks.training import train
+
+        result = train(network=a.network, data=a.data, epochs=a.epochs, out=a.out, seed=a.seed)
+        print_json(result) if a.json else print(f"{result['checkpoint']}: test error {result['test_error']:.2%}")
+
+    command.set_defaults(run=work)
+
+
+def _add_extract(commands) -> None:
+    command = commands.add_parser("extract", help="features, logits and labels of a real network (extra `torch`)")
+    command.add_argument("--network", choices=NETWORKS, required=True)
+    command.add_argument("--checkpoint", required=True, metavar="FILE")
+    command.add_argument("--data", required=True, metavar="DIR", help="the folder or archive of CIFAR-10")
+    command.add_argument("--split", choices=("test", "train"), default="test")
+    command.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images")
+    command.add_argument("--expected-accuracy", type=fraction, metavar="A",
+                         help="refuse an accuracy more than one point away from this fraction")
+    command.add_argument("--out", required=True, metavar="FILE.npz")
+
+    def work(a: argparse.Namespace) -> None:
+        _need_torch()
+        from simulate.networks.extract import extract
+
+        extract(network=a.network, checkpoint=a.checkpoint, data=a.data, out=a.out, split=a.split, limit=a.limit,
+                expected_accuracy=a.expected_accuracy)
+
+    command.set_defaults(run=work)
+
+
+def _add_fit(commands) -> None:
+    command = commands.add_parser("fit", help="fit the feature model: one Gaussian per class")
+    command.add_argument("features", help="a features file (.npz)")
+    command.add_argument("--out", required=True, metavar="FILE.npz")
+    command.add_argument("--model", choices=("gaussian",), default="gaussian")
+    command.add_argument("--classes", nargs="+", type=int, metavar="I", help="only the samples and rows of these classes")
+
+    def work(a: argparse.Namespace) -> None:
+        from simulate.fit.gaussian import fit
+
+        fit(a.features, out=a.out, classes=a.classes, model=a.model)
+
+    command.set_defaults(run=work)
+
+
+def _add_run(commands) -> None:
+    command = commands.add_parser("run", help="the distortion of a compressed layer by Monte Carlo")
+    command.add_argument("statistics", help="a statistics file (.npz)")
+    add_question(command)
+    command.add_argument("--errors", choices=("actual", "expected"), default="actual",
+                         help="the one compressed layer, or random layers of the uniform error law (default actual)")
+    command.add_argument("--n", type=whole_number(1), help="feature vectors (default: as good as a million pairs)")
+    command.add_argument("--standard-error", type=positive, help="go on until the distortion is known this well")
+    command.add_argument("--networks", type=whole_number(2), metavar="M", help="independent networks, with --errors expected")
+    add_seed(command)
+
+    def work(a: argparse.Namespace) -> None:
+        from simulate.run import run
+        from theory.setting.record import show
+
+        show(run(a.statistics, scheme=a.scheme, bits=a.bits, errors=a.errors, per_channel=a.per_channel, classes=a.classes,
+                 confidence=a.confidence, n=a.n, standard_error=a.standard_error, networks=a.networks, seed=a.seed),
+             as_json=a.json)
+
+    command.set_defaults(run=work)
+
+
+def _add_measure(commands) -> None:
+    command = commands.add_parser("measure", help="the distortion of a compressed layer on labelled features themselves")
+    command.add_argument("features", help="a features file (.npz)")
+    add_question(command)
+    command.add_argument("--errors", choices=("actual",), default="actual", help="the compressed layer itself")
+
+    def work(a: argparse.Namespace) -> None:
+        from simulate.measure import measure
+        from theory.setting.record import show
+
+        show(measure(a.features, scheme=a.scheme, bits=a.bits, per_channel=a.per_channel, classes=a.classes,
+                     confidence=a.confidence), as_json=a.json)
+
+    command.set_defaults(run=work)
+
+
+def _add_check(commands) -> None:
+    command = commands.add_parser("check", help="test the hypotheses of the theory on features and weights")
+    command.add_argument("features", help="a features file (.npz)")
+    add_question(command, scheme="symmetric", bits=[4])
+
+    def work(a: argparse.Namespace) -> None:
+        from simulate.experiments.hypotheses import check
+
+        records = check(a.features, scheme=a.scheme, bits=a.bits, per_channel=a.per_channel, classes=a.classes)
+        if a.json:
+            print_json(records)
+            return
+        print_table(records, ["hypothesis", "bits", "holds", "effect", "effect_standard_error", "statistic", "p_value"])
+        for record in records:
+            print(record["sentence"])
+
+    command.set_defaults(run=work)
+
+
+def _need_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        say("simulate: this command needs PyTorch: pip install 'compressed-network-theory[torch]'")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""``simulate measure``: the distortion of a compressed layer on labelled features themselves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from simulate.estimate import counted
+from theory.setting.compression import compress
+from theory.setting.errors import InputError
+from theory.setting.files import Features, read_features
+from theory.setting.problem import decide
+from theory.setting.record import Record, version
+
+ROWS = 65_536
+
+
+def measure(
+    features: Features | Path | str,
+    *,
+    scheme: str,
+    bits: Sequence[int],
+    per_channel: bool = False,
+    classes: Sequence[int] | None = None,
+    confidence: float = 0.95,
+) -> list[Record]:
+    """Count what compressing the layer does to labelled samples: no hypothesis at all, any number of classes.
+
+    Args:
+        features: labelled features or a features file.
+        scheme, bits, per_channel, confidence: as :func:`theory.predict.predict`.
+        classes: the samples and rows of these classes only.
+
+    Returns:
+        One record per width: risks, distortion with its paired standard error, flip rate, recalls. Decisions are taken in
+        float64, ties go to the lowest class.
+
+    Raises:
+        InputError: a bad file or bad options.
+    """
+    if not bits:
+        raise InputError("bits: expected at least one width, got none")
+    if not isinstance(features, Features):
+        features = read_features(features)
+    features = features.restrict(classes)
+    before = decisions(features, features.weights)
+    provenance = {"by": f"simulate.measure {version()}", "features": features.provenance}
+    records = []
+    for width in bits:
+        layer = compress(features.weights, scheme, width, per_channel=per_channel)
+        after = decisions(features, layer.weights)
+        records.append(counted(features.labels, before, after, features.classes, layer, features.source_bits, confidence,
+                               provenance))
+    return records
+
+
+def decisions(features: Features, weights: np.ndarray) -> np.ndarray:
+    """(n,) decisions of the head with these weights and the bias as held, computed in float64 by blocks of rows."""
+    parts = [decide(features.features[i : i + ROWS].astype(np.float64) @ weights.T + features.bias)
+             for i in range(0, len(features.features), ROWS)]
+    return np.concatenate(parts)

@@ -1,0 +1,110 @@
+"""``simulate run``: the distortion of a compressed layer by Monte Carlo on the Gaussian problem."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from simulate.estimate import sampled
+from simulate.sampler import BLOCK, CHUNK, Tally, count_known, count_networks
+from theory.setting.compression import compress
+from theory.setting.errors import InputError
+from theory.setting.files import read_statistics
+from theory.setting.problem import Problem
+from theory.setting.record import Record, version
+
+PAIRS = 10**6  # samples by default: at least as good as a million independent pairs
+EACH = 64  # samples a network by default
+
+
+def run(
+    problem: Problem | Path | str,
+    *,
+    scheme: str,
+    bits: Sequence[int],
+    errors: str = "actual",
+    per_channel: bool = False,
+    classes: Sequence[int] | None = None,
+    confidence: float = 0.95,
+    n: int | None = None,
+    standard_error: float | None = None,
+    networks: int | None = None,
+    seed: int = 0,
+    chunk: int = CHUNK,
+) -> list[Record]:
+    """Estimate risk, distortion and flip rate of a compressed layer of two classes by counting decisions.
+
+    All widths share the same samples. ``errors="actual"``: the one compressed layer, method ``reduced_pairs``.
+    ``errors="expected"``: independent layers W + E, E uniform in +-step/2, method ``random_networks``; the standard error
+    is taken over networks, and ``interval_sources["network"]`` is their spread with the sampling noise removed.
+
+    Args:
+        problem: a problem or a statistics file.
+        scheme, bits, errors, per_channel, classes, confidence: as :func:`theory.predict.predict`.
+        n: feature vectors (each class of a shared normal counted), rounded up to whole blocks; default at least as good
+            as a million independent pairs.
+        standard_error: go on until the distortion is known this well (all widths).
+        networks: independent networks for expected errors, rounded up to whole blocks.
+        seed: of the draws; chunk: blocks a compiled call, changes no number.
+
+    Returns:
+        One record per width with ``standard_error``, ``flip_rate_standard_error`` and ``n``; the interval is the estimate
+        +- z standard errors.
+
+    Raises:
+        InputError: bad options, or more than two classes without ``classes``.
+    """
+    if errors not in ("actual", "expected"):
+        raise InputError(f"errors: expected 'actual' or 'expected', got {errors!r}")
+    if n is not None and standard_error is not None:
+        raise InputError("n, standard_error: expected one of the two, got both")
+    if n is not None and n < 1:
+        raise InputError(f"n: expected at least 1, got {n}")
+    if standard_error is not None and not 0 < standard_error < 1:
+        raise InputError(f"standard_error: expected a positive fraction, got {standard_error}")
+    if networks is not None and (errors == "actual" or networks < 2):
+        raise InputError(f"networks: expected at least 2, with expected errors, got {networks} with {errors} errors")
+    if not bits:
+        raise InputError("bits: expected at least one width, got none")
+    if not isinstance(problem, Problem):
+        problem = read_statistics(problem)
+    problem = problem.restrict(classes)
+    K = problem.classes
+    if K != 2:
+        raise InputError(f"classes: run handles two classes, got {K}: choose two with --classes I J")
+    layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
+    samples = PAIRS if n is None else math.ceil(n / K)
+    if errors == "actual":
+        def count(first: int, last: int) -> Tally:
+            return count_known(problem, [layer.weights for layer in layers], seed=seed, first=first, last=last, chunk=chunk)
+
+        method, block = "reduced_pairs", BLOCK
+    else:
+        each = EACH if networks is None else 2 ** max(0, math.ceil(math.log2(samples / networks)))
+        steps = np.stack([layer.steps for layer in layers])
+
+        def count(first: int, last: int) -> Tally:
+            return count_networks(problem, steps, each=each, seed=seed, first=first, last=last, chunk=chunk)
+
+        method, block = "random_networks", max(each, BLOCK)
+    tally = _enough(count, math.ceil(samples / block), standard_error)
+    provenance = {"by": f"simulate.run {version()}", "statistics": problem.provenance, "seed": seed,
+                  "networks": tally.units if errors == "expected" else 1}
+    return [sampled(tally, i, layer, problem.priors, problem.source_bits, confidence, errors, method, provenance)
+            for i, layer in enumerate(layers)]
+
+
+def _enough(count: Callable[[int, int], Tally], blocks: int, target: float | None) -> Tally:
+    """Count ``blocks`` blocks, then as many more as the target standard error needs."""
+    tally, done = count(0, blocks), blocks
+    while target is not None:
+        mean = (tally.made - tally.mended) / tally.samples
+        # an event more than seen, so that a width without any is not taken as exactly known
+        variance = np.max((tally.squares[:, 0] + 1) / tally.units - np.mean(mean, 1) ** 2)
+        wanted = math.ceil(done * variance / tally.units / target**2)
+        if wanted <= done:
+            break
+        wanted = min(wanted, 16 * done)  # the variance itself is an estimate: in stages
+        tally, done = tally + count(done, wanted), wanted
+    return tally

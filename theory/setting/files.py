@@ -1,0 +1,265 @@
+"""Reading, validating and writing the project's files: plain NumPy ``.npz``, never a pickle.
+
+What kind a file is, its arrays say: ``features`` makes a features file, ``means`` a statistics file.
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from theory.setting.errors import InputError
+from theory.setting.problem import Problem, check_classes, decide
+
+FLOATS = (np.float16, np.float32, np.float64)
+AGREEMENT = 0.999  # share of rows where W z + b must decide as the stored logits do
+STATISTICS = ("weights", "bias", "priors", "means", "covariances")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Labelled inputs of a last layer.
+
+    Attributes:
+        features: (n, d) as stored (float16, 32 or 64).
+        labels: (n,) int64 in 0..K-1.
+        weights: (K, d) or (1, d) float64; bias: (K,) or (1,) float64.
+        logits: (n, K) or None.
+        class_names: K names or None.
+        source_bits: bits a weight took in the file.
+        provenance: where they come from.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    logits: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
+    source_bits: int = 32
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        return max(2, len(self.weights))
+
+    def take(self, rows: np.ndarray) -> "Features":
+        """The samples with the given indices."""
+        return Features(
+            features=self.features[rows], labels=self.labels[rows], weights=self.weights, bias=self.bias,
+            logits=None if self.logits is None else self.logits[rows], class_names=self.class_names,
+            source_bits=self.source_bits, provenance=self.provenance,
+        )
+
+    def restrict(self, classes) -> "Features":
+        """The samples of the given classes and the rows of W that belong to them, relabelled 0, 1, ..."""
+        if classes is None:
+            return self
+        chosen = check_classes(classes, self.classes)
+        if len(self.weights) == 1:
+            if list(chosen) != [0, 1]:
+                raise InputError(f"classes: a head with one output has the classes 0 1, got {' '.join(map(str, chosen))}")
+            return self
+        position = np.full(self.classes, -1)
+        position[chosen] = np.arange(len(chosen))
+        rows = np.flatnonzero(position[self.labels] >= 0)
+        if not len(rows):
+            raise InputError(f"labels: expected samples of the classes {' '.join(map(str, chosen))}, got none")
+        names = None if self.class_names is None else tuple(self.class_names[k] for k in chosen)
+        return Features(
+            features=self.features[rows], labels=position[self.labels[rows]], weights=self.weights[chosen],
+            bias=self.bias[chosen], logits=None if self.logits is None else self.logits[np.ix_(rows, chosen)],
+            class_names=names, source_bits=self.source_bits,
+            provenance={**self.provenance, "classes": [int(k) for k in chosen]},
+        )
+
+
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """All arrays of an ``.npz`` file, without unpickling anything."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected an .npz file, found {'a folder' if path.is_dir() else 'nothing'}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{path}: expected an .npz archive of named arrays, got a single array")
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: expected an .npz archive of plain arrays, cannot read it: {error}") from None
+
+
+def read_statistics(path: Path | str) -> Problem:
+    """Read and validate a statistics file.
+
+    Raises:
+        InputError: one line naming the file, the array, what was expected and what came.
+    """
+    arrays = read_arrays(path)
+    if "features" in arrays and "means" not in arrays:
+        raise InputError(f"{path}: means: expected a statistics file, got a features file: run `python -m simulate fit` on it")
+    _require(path, arrays, STATISTICS, "statistics")
+    weights, bias = _head(path, arrays)
+    K, d = max(2, len(weights)), weights.shape[1]
+    priors = _float(path, arrays, "priors", (K,))
+    if priors.min() < 0 or abs(priors.sum() - 1) > 1e-6:
+        raise InputError(f"{path}: priors: expected non-negative numbers that sum to 1, got sum {priors.sum():.6g}, "
+                         f"least {priors.min():.6g}")
+    means = _float(path, arrays, "means", (K, d))
+    shape = np.shape(arrays["covariances"])
+    covariances = _float(path, arrays, "covariances", (d, d) if len(shape) == 2 else (K, d, d))
+    return Problem(
+        weights=weights, bias=bias, priors=priors / priors.sum(), means=means,
+        covariances=_semi_definite(path, covariances), counts=_counts(path, arrays, K),
+        source_bits=8 * arrays["weights"].dtype.itemsize, provenance=_provenance(path, arrays),
+    )
+
+
+def read_features(path: Path | str) -> Features:
+    """Read and validate a features file.
+
+    Raises:
+        InputError: as :func:`read_statistics`; also a head that does not decide as the stored logits do.
+    """
+    arrays = read_arrays(path)
+    if "means" in arrays and "features" not in arrays:
+        raise InputError(f"{path}: features: expected a features file, got a statistics file")
+    _require(path, arrays, ("features", "labels", "weights", "bias"), "features")
+    weights, bias = _head(path, arrays)
+    K, d = max(2, len(weights)), weights.shape[1]
+    values = arrays["features"]
+    if values.ndim != 2 or values.shape[1] != d or not len(values):
+        raise InputError(f"{path}: features: expected shape (n, {d}) to go with weights {weights.shape}, n at least 1, "
+                         f"got {values.shape}")
+    _finite(path, "features", values)
+    n, labels = len(values), arrays["labels"]
+    if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"{path}: labels: expected {n} integers, got {labels.dtype} of shape {labels.shape}")
+    if labels.min() < 0 or labels.max() >= K:
+        row = int(np.argmax((labels < 0) | (labels >= K)))
+        raise InputError(f"{path}: labels: expected 0 to {K - 1}, got {labels[row]} at row {row}")
+    logits = None
+    if "logits" in arrays:
+        logits = _float(path, arrays, "logits", (n, len(weights)))
+        same = np.mean(decide(values.astype(np.float64) @ weights.T + bias) == decide(logits))
+        if same < AGREEMENT:
+            raise InputError(f"{path}: logits: expected W z + b to decide as they do for {AGREEMENT:.1%} of the rows, got "
+                             f"{same:.1%}: a transposed or foreign head")
+    names = arrays.get("class_names")
+    if names is not None and names.shape != (K,):
+        raise InputError(f"{path}: class_names: expected {K} names, got shape {names.shape}")
+    return Features(
+        features=values, labels=labels.astype(np.int64), weights=weights, bias=bias, logits=logits,
+        class_names=None if names is None else tuple(map(str, names)),
+        source_bits=8 * arrays["weights"].dtype.itemsize, provenance=_provenance(path, arrays),
+    )
+
+
+def write_arrays(path: Path | str, arrays: Mapping[str, Any]) -> None:
+    """Write an ``.npz`` beside its place and rename it there: never half a file."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: expected an existing folder, found no {path.parent}")
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file name, got a folder")
+    handle, partial = tempfile.mkstemp(suffix=".npz", prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)
+        os.chmod(partial, 0o666 & ~_umask())
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def write_statistics(path: Path | str, problem: Problem) -> None:
+    arrays = {name: getattr(problem, name) for name in STATISTICS}
+    arrays["weights"] = arrays["weights"].astype(f"float{problem.source_bits}")
+    if problem.counts is not None:
+        arrays["counts"] = problem.counts
+    arrays["provenance"] = np.array(json.dumps(problem.provenance))
+    write_arrays(path, arrays)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _require(path, arrays, names, kind: str) -> None:
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise InputError(f"{path}: {', '.join(missing)}: missing, expected in a {kind} file beside "
+                         f"{', '.join(arrays) or 'no array at all'}")
+
+
+def _finite(path, name: str, array: np.ndarray) -> None:
+    if array.dtype.type not in FLOATS:
+        raise InputError(f"{path}: {name}: expected float16, float32 or float64, got {array.dtype}")
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column", "index"), bad[0], strict=False))
+        raise InputError(f"{path}: {name}: expected finite values, got {array[tuple(bad[0])]} at {where}")
+
+
+def _float(path, arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    array = arrays[name]
+    if array.shape != shape:
+        raise InputError(f"{path}: {name}: expected shape {shape}, got {array.shape}")
+    _finite(path, name, array)
+    return array.astype(np.float64)
+
+
+def _head(path, arrays) -> tuple[np.ndarray, np.ndarray]:
+    weights = arrays["weights"]
+    if weights.ndim != 2 or 0 in weights.shape:
+        raise InputError(f"{path}: weights: expected shape (classes, features), got {weights.shape}")
+    _finite(path, "weights", weights)
+    return weights.astype(np.float64), _float(path, arrays, "bias", (len(weights),))
+
+
+def _counts(path, arrays, K: int) -> np.ndarray | None:
+    if "counts" not in arrays:
+        return None
+    counts = arrays["counts"]
+    if counts.shape != (K,) or not np.issubdtype(counts.dtype, np.integer) or counts.min() < 0:
+        raise InputError(f"{path}: counts: expected {K} non-negative integers, got {counts.dtype} {counts.shape}")
+    return counts.astype(np.int64)
+
+
+def _semi_definite(path, covariances: np.ndarray) -> np.ndarray:
+    """The covariances, symmetric and with no negative eigenvalue; what is only rounding is mended, the rest refused."""
+    stack = covariances if covariances.ndim == 3 else covariances[None]
+    fixed = []
+    for k, matrix in enumerate(stack):
+        name = f"covariances[{k}]" if covariances.ndim == 3 else "covariances"
+        scale = np.abs(matrix).max()
+        skew = np.abs(matrix - matrix.T).max()
+        if skew > 1e-6 * scale:
+            raise InputError(f"{path}: {name}: expected a symmetric matrix, got entries that differ by {skew:.3g}")
+        matrix = (matrix + matrix.T) / 2
+        values, vectors = np.linalg.eigh(matrix)
+        if values[0] < -1e-6 * max(values[-1], 0) - 1e-300:
+            raise InputError(f"{path}: {name}: expected no negative eigenvalue, got {values[0]:.6g} beside the largest "
+                             f"{values[-1]:.6g}")
+        fixed.append((vectors * np.maximum(values, 0)) @ vectors.T if values[0] < 0 else matrix)
+    return np.stack(fixed) if covariances.ndim == 3 else fixed[0]
+
+
+def _provenance(path, arrays) -> dict[str, Any]:
+    if "provenance" not in arrays:
+        return {"source": str(Path(path).name)}
+    try:
+        value = json.loads(str(arrays["provenance"]))
+    except ValueError:
+        raise InputError(f"{path}: provenance: expected one JSON text") from None
+    return value if isinstance(value, dict) else {"source": value}

@@ -1,0 +1,93 @@
+"""A classification problem: a last linear layer and the Gaussian statistics of its inputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from theory.setting.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Last layer a = W z + b and features z | class k ~ N(mu_k, Sigma_k). All arrays float64.
+
+    Attributes:
+        weights: (K, d), or (1, d) for a head with one output: class 1 when w z + b > 0, K = 2.
+        bias: (K,), or (1,).
+        priors: (K,), summing to 1.
+        means: (K, d).
+        covariances: (d, d) when shared by the classes, else (K, d, d).
+        counts: (K,) samples behind each class, or None when the statistics are known exactly.
+        source_bits: bits a weight took in the file it came from.
+        provenance: where all this comes from.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    priors: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    counts: np.ndarray | None = None
+    source_bits: int = 32
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        return len(self.priors)
+
+    @property
+    def features(self) -> int:
+        return self.means.shape[1]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all classes have one covariance."""
+        return self.covariances.ndim == 2
+
+    def covariance(self, k: int) -> np.ndarray:
+        return self.covariances if self.shared else self.covariances[k]
+
+    def restrict(self, classes: Sequence[int] | None) -> "Problem":
+        """The problem among the given classes only: rows of W, means, covariances, priors renormalized.
+
+        Raises:
+            InputError: a class out of range or named twice, fewer than two, or no sample in any of them.
+        """
+        if classes is None:
+            return self
+        chosen = check_classes(classes, self.classes)
+        if len(self.weights) == 1:
+            if list(chosen) != [0, 1]:
+                raise InputError(f"classes: a head with one output has the classes 0 1, got {' '.join(map(str, chosen))}")
+            return self
+        total = self.priors[chosen].sum()
+        if total <= 0:
+            raise InputError(f"classes: expected classes with a positive prior, got {' '.join(map(str, chosen))}")
+        return replace(
+            self, weights=self.weights[chosen], bias=self.bias[chosen], priors=self.priors[chosen] / total,
+            means=self.means[chosen], covariances=self.covariances if self.shared else self.covariances[chosen],
+            counts=None if self.counts is None else self.counts[chosen],
+            provenance={**self.provenance, "classes": [int(k) for k in chosen]},
+        )
+
+
+def check_classes(classes: Sequence[int], K: int) -> np.ndarray:
+    """The classes as an index array, refused unless they are at least two different ones of 0..K-1."""
+    chosen = np.asarray(classes, np.int64)
+    if len(chosen) < 2 or len(np.unique(chosen)) < len(chosen) or chosen.min() < 0 or chosen.max() >= K:
+        raise InputError(f"classes: expected at least two different ones of 0 to {K - 1}, got {' '.join(map(str, classes))}")
+    return chosen
+
+
+def margin(weights: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, float]:
+    """The binary margin (w, c) of a head: w'z + c > 0 decides class 1. Two rows: differences; one row: itself."""
+    if len(weights) == 1:
+        return weights[0], float(bias[0])
+    return weights[1] - weights[0], float(bias[1] - bias[0])
+
+
+def decide(logits: np.ndarray) -> np.ndarray:
+    """(n, rows) logits to (n,) classes: argmax, ties to the lowest class; one output: 1 when positive."""
+    return (logits[:, 0] > 0).astype(np.int64) if logits.shape[1] == 1 else np.argmax(logits, 1)

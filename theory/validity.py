@@ -1,0 +1,87 @@
+"""Where a prediction stops being valid, each as a sentence with the size of its effect."""
+
+import numpy as np
+
+from theory import binary
+from theory.binary import Margin, Pair
+from theory.quantized_weights import gaussian_gain
+from theory.setting.compression import Compressed, compress
+from theory.setting.problem import Problem, margin
+from theory.setting.record import Record
+
+CORRELATED = 0.2  # correlation of the rows' errors that is worth a sentence
+COARSE = 0.5  # weight standard deviation over step below which the uniform hypothesis is worth a sentence
+LONELY = 2.0  # the largest |W| over the next one
+
+
+def warnings(problem: Problem, layer: Compressed, pair: Pair, at: Margin, record: Record) -> list[str]:
+    """The sentences for one record; empty when every hypothesis of the method holds."""
+    found = []
+    if record.distortion < -record.numerical_error:
+        found.append(f"negative distortion ({record.distortion:.3g}): the layer is not Bayes-optimal for these statistics, "
+                     "and this compression happens to move it towards the optimum")
+    if record.numerical_error > 0.01 * abs(record.distortion) and record.numerical_error > 1e-3 * record.flip_rate:
+        found.append(f"the method's own error estimate {record.numerical_error:.2g} is more than 1 % of the distortion")
+    few = [] if problem.counts is None else [k for k, n in enumerate(problem.counts) if n <= problem.features]
+    if few:
+        found.append(f"class {few[0]} has {problem.counts[few[0]]} samples for {problem.features} features: its covariance is "  # pyright: ignore[reportOptionalSubscript]
+                     "mostly an assumption")
+    if record.errors == "expected" and layer.steps.max() > 0:
+        found += _error_model(problem, layer, pair, at, record)
+    return found
+
+
+def _error_model(problem: Problem, layer: Compressed, pair: Pair, at: Margin, record: Record) -> list[str]:
+    found = []
+    v = float(np.sum(layer.steps**2) / 12)
+
+    def instead(scale: float) -> str:
+        """The corrected distortion when the error variance is scaled, beside the one given."""
+        # the corrected marginal is enough for the size of an effect, and cheap
+        values = [float(np.asarray(binary.older_formula("corrected_marginal", at, np.asarray(x))) @ pair.priors)
+                  for x in (v, v * scale)]
+        ratio = values[1] / values[0] if values[0] else 1.0
+        return f"the expected distortion would be {record.distortion * ratio:.3g} instead of {record.distortion:.3g}"
+
+    E = layer.weights - problem.weights
+    if len(E) == 2:
+        power = np.sqrt(np.sum(E[0] ** 2) * np.sum(E[1] ** 2))
+        correlation = float(E[0] @ E[1] / power) if power > 0 else 0.0
+        if abs(correlation) > max(CORRELATED, 4 / np.sqrt(problem.features)):
+            scale = 1 - correlation * 2 * layer.steps[0] * layer.steps[1] / np.sum(layer.steps**2)
+            found.append(f"the errors of the two rows are correlated ({correlation:+.2f} in this layer), not independent: with "
+                         f"that correlation {instead(scale)}")
+    ratios = [float(np.std(row) / step) for row, step in zip(problem.weights, layer.steps, strict=True) if step > 0]
+    if min(ratios) < COARSE:
+        scale = gaussian_gain(min(ratios))
+        found.append(f"the step is {1 / min(ratios):.1f} standard deviations of the weights: errors are neither uniform nor "
+                     f"independent of the weights; for Gaussian weights, gain removed, {instead(scale)}")
+    found += _lonely(problem, layer, instead)
+    return found
+
+
+def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
+    """One entry that alone sets the step."""
+    size = np.abs(problem.weights)
+    rows = [size.reshape(1, -1)] if layer.granularity == "tensor" else [row[None] for row in size]
+    for k, row in enumerate(rows):
+        if row.size < 2:
+            continue
+        second, first = np.partition(row.reshape(-1), row.size - 2)[-2:]
+        if second > 0 and first > LONELY * second:
+            index = int(np.argmax(row)) if layer.granularity == "tensor" else k * problem.features + int(np.argmax(row))
+            where = np.unravel_index(index, size.shape)
+            without = problem.weights.copy()
+            without[where] = 0
+            smaller = compress(without, layer.scheme, layer.bits, per_channel=layer.granularity == "channel")
+            scale = float(np.sum(smaller.steps**2) / np.sum(layer.steps**2))
+            return [f"weights[{where[0]}, {where[1]}] alone sets the step ({first / second:.1f} times the next largest): without "
+                    f"it {instead(scale)}"]
+    return []
+
+
+def tied(problem: Problem) -> bool:
+    """Whether the two rows are opposite up to rounding."""
+    w, _ = margin(problem.weights, problem.bias)
+    total = problem.weights.sum(0) if len(problem.weights) == 2 else w
+    return bool(np.linalg.norm(total) <= 1e-6 * np.linalg.norm(w))
