@@ -23,22 +23,31 @@ n_0, n_1 = Symbol("n_0", integer=True, positive=True), Symbol("n_1", integer=Tru
 sigma_0, sigma_1 = Symbol("sigma_0", positive=True), Symbol("sigma_1", positive=True)
 rho = Symbol("rho", real=True)
 
-_sawtooth = Identity(
-    text="the error of one cell, e/Delta = -y on (-1/2, 1/2), has sine coefficients 2 (-1)^n/(2 pi n)",
-    left=2 * integrate(-x * sin(2 * pi * n * x), (x, -Rational(1, 2), Rational(1, 2))),
-    right=(-1) ** n / (pi * n),
-)
-_parabola = Identity(
-    text="its square y^2 has mean 1/12 and cosine coefficients (-1)^n/(pi n)^2",
-    left=2 * integrate(x**2 * cos(2 * pi * n * x), (x, -Rational(1, 2), Rational(1, 2))),
-    right=(-1) ** n / (pi * n) ** 2,
-)
-_characteristic = Identity(
-    text="E cos(freq w) = exp(-freq^2 s^2/2) for w ~ N(0, s^2); a shift of the grid by offset multiplies it by "
-    "cos(2 pi n offset), the sine part vanishing by symmetry",
-    left=integrate(cos(freq * x) * exp(-(x**2) / (2 * s**2)) / (s * sympy.sqrt(2 * pi)), (x, -oo, oo)),
-    right=exp(-(freq**2) * s**2 / 2),
-)
+
+
+def _sawtooth() -> Identity:
+    return Identity(
+        text="the error of one cell, e/Delta = -y on (-1/2, 1/2), has sine coefficients 2 (-1)^n/(2 pi n)",
+        left=2 * integrate(-x * sin(2 * pi * n * x), (x, -Rational(1, 2), Rational(1, 2))),
+        right=(-1) ** n / (pi * n),
+    )
+
+
+def _parabola() -> Identity:
+    return Identity(
+        text="its square y^2 has mean 1/12 and cosine coefficients (-1)^n/(pi n)^2",
+        left=2 * integrate(x**2 * cos(2 * pi * n * x), (x, -Rational(1, 2), Rational(1, 2))),
+        right=(-1) ** n / (pi * n) ** 2,
+    )
+
+
+def _characteristic() -> Identity:
+    return Identity(
+        text="E cos(freq w) = exp(-freq^2 s^2/2) for w ~ N(0, s^2); a shift of the grid by offset multiplies it by "
+        "cos(2 pi n offset), the sine part vanishing by symmetry",
+        left=integrate(cos(freq * x) * exp(-(x**2) / (2 * s**2)) / (s * sympy.sqrt(2 * pi)), (x, -oo, oo)),
+        right=exp(-(freq**2) * s**2 / 2),
+    )
 
 
 def _series(term) -> sympy.Expr:
@@ -79,8 +88,8 @@ quantizer_moments = Result(
     kind="exact",
     source="Widrow and Kollar 2008, chapter 5; derived from the Fourier series of the squared sawtooth",
     steps=lambda formula: (
-        _parabola,
-        _characteristic,
+        _parabola(),
+        _characteristic(),
         Numeric(text="the series equals the sum over cells of Int (Q(w) - w)^2 f(w) dw",
                 sides=_against_cells(formula, lambda w, e: e**2)),
     ),
@@ -96,7 +105,7 @@ quantizer_weight_product = Result(
     kind="exact",
     source="Widrow and Kollar 2008, chapter 6; derived from the Fourier series of the sawtooth",
     steps=lambda formula: (
-        _sawtooth,
+        _sawtooth(),
         Identity(
             text="E[w sin(freq w)] = freq s^2 exp(-freq^2 s^2/2), minus the derivative of the characteristic function",
             left=-sympy.diff(exp(-(freq**2) * s**2 / 2), freq),
@@ -196,7 +205,7 @@ def _row_steps(formula):
 
     diagonal = formula.subs({n_0: i, n_1: i, sigma_1: sigma_0, rho: -1})
     return (
-        _sawtooth,
+        _sawtooth(),
         Identity(text="sin A sin B = (cos(A - B) - cos(A + B))/2: the rows' errors correlate through the laws of "
                  "n_0 w_0 - n_1 w_1 and n_0 w_0 + n_1 w_1", left=sin(A) * sin(B), right=(cos(A - B) - cos(A + B)) / 2),
         Identity(text="tied rows, w_1 = -w_0, wide against the step: the terms n_0 = n_1 add up to -1",

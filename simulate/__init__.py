@@ -11,7 +11,7 @@ _HOMES = {
     "fit": "simulate.fit.gaussian", "extract": "simulate.networks.extract", "train": "simulate.networks.training",
     "check": "simulate.experiments.hypotheses",
 }
-__all__ = list(_HOMES)  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

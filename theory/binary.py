@@ -25,8 +25,14 @@ OLDER = ("delta_2", "marginal", "corrected_marginal")
 
 @functools.cache
 def formula(name: str):
-    """The derived result of that name as a JAX function of keyword arguments."""
+    """The derived result of that name as a JAX function of keyword arguments, for use inside a compiled function."""
     return compile_result(RESULTS[name], functions={"OwensT": owens_t})
+
+
+@functools.cache
+def evaluate(name: str):
+    """The same in NumPy, for single numbers: nothing to compile."""
+    return compile_result(RESULTS[name], backend="numpy")
 
 
 class Pair(NamedTuple):

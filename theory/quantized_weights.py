@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from theory.binary import formula
-from theory.setting.precision import in_float64
+from theory.binary import evaluate
 
 
 def gaussian_gain(ratio: float) -> float:
@@ -12,21 +11,19 @@ def gaussian_gain(ratio: float) -> float:
     return float(12 * (power[0] - alpha[0] ** 2 * ratio**2) / (1 + alpha[0]) ** 2)
 
 
-@in_float64
 def gaussian_moments(ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """E e^2/Delta^2 and the gain alpha = E[e w]/s^2 of a mid-tread quantizer at s/Delta = ``ratios`` (n,), no clipping.
 
     By the Fourier series ``quantizer_moments`` and ``quantizer_weight_product``.
     """
-    power = formula("quantizer_moments")(s=ratios, step=1.0, offset=0.0)
-    product = formula("quantizer_weight_product")(s=ratios, step=1.0, offset=0.0)
-    return np.asarray(power), np.asarray(product) / ratios**2
+    power = evaluate("quantizer_moments")(s=ratios, step=1.0, offset=0.0)
+    product = evaluate("quantizer_weight_product")(s=ratios, step=1.0, offset=0.0)
+    return power, product / ratios**2
 
 
-@in_float64
 def row_correlation(sigma_0: float, sigma_1: float, rho: float, terms: int = 200) -> float:
     """E[e_0 e_1]/(Delta_0 Delta_1/12) of two jointly Gaussian rows, standard deviations in steps, correlation rho."""
     n = np.arange(1.0, terms + 1)
-    summand = formula("row_correlation")(
+    summand = evaluate("row_correlation")(
         n_0=n[:, None] + 0 * n, n_1=n + 0 * n[:, None], sigma_0=sigma_0, sigma_1=sigma_1, rho=rho)
-    return float(np.sum(np.asarray(summand)))
+    return float(np.sum(summand))

@@ -32,7 +32,7 @@ class Errors(NamedTuple):
         one, other = self.steps[0], self.steps[1] if len(self.steps) == 2 else 0.0
         if one == other == 0:
             return 0.0, 0.0, 0.0
-        values = (binary.formula(name)(step_0=one, step_1=other) for name in ("error_variance", "error_k4", "error_k6"))
+        values = (binary.evaluate(name)(step_0=one, step_1=other) for name in ("error_variance", "error_k4", "error_k6"))
         v, k4, k6 = (float(x) for x in values)
         return v, k4, k6
 
@@ -127,13 +127,13 @@ def _reduced(pair: Pair, errors: Errors, directions: np.ndarray, rng) -> Change:
     outside = images - inside @ basis  # Q Sigma_k b_r
     rest = np.stack([S - basis.T @ image - image.T @ basis + basis.T @ core @ basis
                      for S, image, core in zip(covariances, images, inside, strict=True)])  # Q Sigma_k Q
-    mean = np.asarray(binary.formula("reduced_mean")(
-        v=v, from_mean=from_mean, trace_Q=np.broadcast_to(np.trace(rest, axis1=1, axis2=2), from_mean.shape)))
+    mean = binary.evaluate("reduced_mean")(
+        v=v, from_mean=from_mean, trace_Q=np.trace(rest, axis1=1, axis2=2))
     covariance = {}
     for k, j in ((0, 0), (1, 1), (0, 1)):
         cross = np.einsum("nr,rs,ns->n", y, outside[k] @ outside[j].T, y)
-        covariance[k, j] = np.asarray(binary.formula("reduced_covariance")(
-            v=v, k4=k4, cross=cross, trace_QQ=np.sum(rest[k] * rest[j]), diagonal=np.diag(rest[k]) @ np.diag(rest[j])))
+        covariance[k, j] = binary.evaluate("reduced_covariance")(
+            v=v, k4=k4, cross=cross, trace_QQ=np.sum(rest[k] * rest[j]), diagonal=np.diag(rest[k]) @ np.diag(rest[j]))
     variance = np.maximum(np.stack([covariance[0, 0], covariance[1, 1]], 1), 1e-300)
     corr = np.clip(covariance[0, 1] / np.sqrt(variance[:, 0] * variance[:, 1]), -1, 1)
     normals = ndtri(points[:, rank:])

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from theory.setting.compression import SCHEMES
@@ -24,6 +25,7 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
     Bad input (:class:`InputError`) is one line on stderr and code 2; Ctrl-C is one line and code 130; a reader that
     closes the pipe early (``| head``) ends the command quietly.
     """
+    _keep_compiled()
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments) or 0)
@@ -36,6 +38,14 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _keep_compiled() -> None:
+    """Let JAX keep what it compiles between commands, unless the environment says where or that it should not."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "compressed-network-theory"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
