@@ -92,6 +92,23 @@ def pair_of(problem: Problem) -> Pair:
     return Pair(problem.priors, w, np.asarray(c), problem.means, covariances)
 
 
+@in_float64
+def expected_distortion(problem: Problem, *, v: float, k4: float, k6: float) -> float:
+    """Expected distortion of two classes by the margin quadrature, for errors of the margin's weights with independent
+    symmetric entries of variance ``v`` and fourth and sixth cumulants ``k4 v^2`` and ``k6 v^3``."""
+    pair = pair_of(problem)
+    value = binary.quadrature(binary.margin(pair), binary.moments(pair), np.asarray(v), np.asarray(k4), np.asarray(k6))
+    return float(np.asarray(value.distortion) @ pair.priors)
+
+
+@in_float64
+def network_law(problem: Problem, *, scheme: str, bits: int, per_channel: bool = False, seed: int = 0) -> np.ndarray:
+    """(16384,) draws of the predicted law of the distortion over single networks W + E, the statistics taken as exact."""
+    pair = pair_of(problem)
+    steps = Errors(compress(problem.weights, scheme, bits, per_channel=per_channel).steps)
+    return draw_networks(pair, binary.margin(pair), steps, None, seed).distortion
+
+
 def _record(problem: Problem, layer: Compressed, errors: str, method: str | None, confidence: float,
             test_size: int | None, seed: int) -> Record:
     pair = pair_of(problem)

@@ -13,7 +13,7 @@ from scipy import stats
 
 from simulate.fit.gaussian import fit
 from theory import binary
-from theory.predict import pair_of
+from theory.predict import expected_distortion, pair_of
 from theory.setting.compression import compress
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_features
@@ -78,12 +78,6 @@ def check(
     return found
 
 
-def _expected(problem: Problem, v: float, k4: float, k6: float) -> float:
-    pair = pair_of(problem)
-    value = binary.quadrature(binary.margin(pair), binary.moments(pair), np.asarray(v), np.asarray(k4), np.asarray(k6))
-    return float(np.asarray(value.distortion) @ pair.priors)
-
-
 def expected_on_samples(features: Features, errors: Errors) -> tuple[float, float]:
     """Expected distortion averaged over the samples, and its standard error: no hypothesis on the features.
 
@@ -103,20 +97,24 @@ def expected_on_samples(features: Features, errors: Errors) -> tuple[float, floa
 
 def _margins(features: Features, problem: Problem, errors: Errors) -> dict[str, Any]:
     measured, se = expected_on_samples(features, errors)
+    v, k4, k6 = errors.moments()
     pair = pair_of(problem)
     t = features.features.astype(np.float64) @ pair.w + pair.c
     tests = [stats.normaltest(t[features.labels == k]) for k in (0, 1)]
     return {
-        "hypothesis": "Gaussian margins", "effect": measured - _expected(problem, *errors.moments()),
+        "hypothesis": "Gaussian margins", "effect": measured - expected_distortion(problem, v=v, k4=k4, k6=k6),
         "effect_standard_error": se, "statistic": float(max(one.statistic for one in tests)),
         "p_value": min(1.0, 2 * float(min(one.pvalue for one in tests))),
     }
 
 
 def _error_model(problem: Problem, layer) -> list[dict[str, Any]]:
-    moments = Errors(layer.steps).moments()
-    v, k4, k6 = moments
-    base = _expected(problem, v, k4, k6)
+    v, k4, k6 = Errors(layer.steps).moments()
+
+    def change(variance: float) -> float:
+        """Of the expected distortion when the errors have this variance instead."""
+        return expected_distortion(problem, v=variance, k4=k4, k6=k6) - expected_distortion(problem, v=v, k4=k4, k6=k6)
+
     E = layer.weights - problem.weights
     live = layer.steps > 0
     scaled = (E[live] / layer.steps[live, None]).reshape(-1)
@@ -127,15 +125,15 @@ def _error_model(problem: Problem, layer) -> list[dict[str, Any]]:
     alpha = float(np.mean(scaled * weights) / np.mean(weights**2))
     gained = v * (1 - correlation**2) / max(1 + alpha, 1e-3) ** 2
     records = [
-        {"hypothesis": "errors uniform in +-step/2", "effect": _expected(problem, measured, k4, k6) - base,
+        {"hypothesis": "errors uniform in +-step/2", "effect": change(measured),
          "statistic": float(uniform.statistic), "p_value": float(uniform.pvalue)},
-        {"hypothesis": "errors uncorrelated with the weights", "effect": _expected(problem, gained, k4, k6) - base,
+        {"hypothesis": "errors uncorrelated with the weights", "effect": change(gained),
          "statistic": correlation, "p_value": p},
     ]
     if len(E) == 2 and live.all():
         correlation, p = _correlation(E[0], E[1])
         tied = v - 2 * correlation * float(layer.steps[0] * layer.steps[1]) / 12
-        records.append({"hypothesis": "errors independent between rows", "effect": _expected(problem, tied, k4, k6) - base,
+        records.append({"hypothesis": "errors independent between rows", "effect": change(tied),
                         "statistic": correlation, "p_value": p})
     return [{**record, "effect_standard_error": 0.0} for record in records]
 

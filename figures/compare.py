@@ -1,0 +1,53 @@
+"""The table that joins theory and simulation: one row a claim, with its z-score."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from theory.setting.record import Record
+
+COLUMNS = ("figure", "problem", "quantity", "K", "d", "scheme", "bits", "errors", "method", "claim", "theory", "simulation",
+           "standard_error", "z")
+FAMILY_RATE = 1e-3  # chance that a true family of exact claims has a row counted as failed (Holm)
+
+
+def join(figure: str, problem: str, K: int, d: int, claim: str, prediction: Record, estimate: Record) -> list[dict[str, Any]]:
+    """Rows for distortion and flip rate of one compressed layer, and for the risk it leaves."""
+    pairs = {
+        "distortion": (prediction.distortion, estimate.distortion, estimate.standard_error),
+        "flip_rate": (prediction.flip_rate, estimate.flip_rate, estimate.flip_rate_standard_error),
+    }
+    return [row(figure, problem, quantity, K, d, prediction.scheme, prediction.bits, prediction.errors, prediction.method,
+                claim, *values) for quantity, values in pairs.items()]
+
+
+def row(figure, problem, quantity, K, d, scheme, bits, errors, method, claim, theory, simulation, standard_error):
+    """One row; z is left empty where the simulation saw nothing to be uncertain about."""
+    z = (simulation - theory) / standard_error if standard_error else None
+    return dict(zip(COLUMNS, (figure, problem, quantity, K, d, scheme, bits, errors, method, claim, float(theory),
+                              float(simulation), standard_error, z), strict=True))
+
+
+def holding(rows: Sequence[dict[str, Any]]) -> tuple[int, int]:
+    """How many of the exact claims hold, and of how many: Holm's step-down test at FAMILY_RATE."""
+    z = np.array([abs(one["z"]) for one in rows if one["claim"] == "exact" and one["z"] is not None])
+    p = np.sort(2 * norm.sf(z))
+    below = p <= FAMILY_RATE / (len(p) - np.arange(len(p)))
+    failed = len(p) if below.all() else int(np.argmin(below))
+    return len(p) - failed, len(p)
+
+
+def shortened(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By figure, quantity, claim and method: how many rows, the largest |z|, the root mean square of z."""
+    groups: dict[tuple, list[dict]] = {}
+    for one in rows:
+        groups.setdefault(tuple(one[key] for key in ("figure", "quantity", "errors", "method", "claim")), []).append(one)
+    table = []
+    for (figure, quantity, errors, method, claim), members in groups.items():
+        z = np.array([one["z"] for one in members if one["z"] is not None])
+        table.append({"figure": figure, "quantity": quantity, "errors": errors, "method": method, "claim": claim,
+                      "rows": len(members), "largest |z|": float(np.abs(z).max()) if len(z) else None,
+                      "rms z": float(np.sqrt(np.mean(z**2))) if len(z) else None})
+    return table

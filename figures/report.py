@@ -1,0 +1,67 @@
+"""Making the figures: PDF, PNG and the numbers as CSV, and the comparison of theory and simulation."""
+
+import csv
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from figures import actual_errors, compare, distortion, failure_map, real_hypotheses, real_pairs, spread, style
+from theory.setting.door import say
+from theory.setting.errors import InputError
+from theory.setting.precision import in_float64
+
+FIGURES: dict[str, ModuleType] = {
+    module.NAME: module for module in (distortion, failure_map, spread, actual_errors, real_pairs, real_hypotheses)}
+
+
+@in_float64
+def report(names: Sequence[str] = (), *, out: Path | str = "out", seed: int = 0) -> list[dict[str, Any]]:
+    """Compute and draw the named figures (default: all) into ``out``; one line of progress each on stderr.
+
+    Every figure is ``NAME.pdf``, ``NAME.png`` and ``NAME.csv``; ``comparison.csv`` has a row per claim.
+
+    Returns:
+        The rows of the comparison.
+
+    Raises:
+        InputError: an unknown name, or ``out`` not a folder.
+    """
+    chosen = list(names) or list(FIGURES)
+    for name in chosen:
+        if name not in FIGURES:
+            raise InputError(f"NAME: expected one of {', '.join(FIGURES)}, got {name!r}")
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"out: expected a folder, got the file {out}")
+    out.mkdir(parents=True, exist_ok=True)
+    comparison: list[dict[str, Any]] = []
+    for i, name in enumerate(chosen):
+        start = time.monotonic()
+        table, rows = FIGURES[name].compute(seed)
+        comparison += rows
+        write_csv(out / f"{name}.csv", table, list(table[0]))
+        with matplotlib.rc_context(style.rc()):
+            figure = FIGURES[name].draw(table)
+            figure.savefig(out / f"{name}.pdf", metadata={"CreationDate": None})
+            figure.savefig(out / f"{name}.png")
+            plt.close(figure)
+        say(f"{i + 1}/{len(chosen)} {name}: {time.monotonic() - start:.0f} s")
+    write_csv(out / "comparison.csv", comparison, compare.COLUMNS)
+    return comparison
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)

@@ -1,0 +1,53 @@
+"""``python -m simulate.experiments.coverage``: how many simulated networks the predicted interval holds."""
+
+import itertools
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from simulate.experiments.averaging import distortions
+from simulate.synthetic import synthetic
+from theory.predict import predict
+from theory.setting.compression import compress
+from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
+
+FEATURES, BITS, LAYERS = (8, 64, 512), (2, 4, 8), ("optimal", "perturbed")
+
+
+def coverage(*, features=FEATURES, bits=BITS, layers=LAYERS, networks: int = 20_000, seed: int = 0) -> list[dict]:
+    """Share of simulated networks inside the predicted 95 % interval of their distortion, and beyond either end.
+
+    Shared covariance, unequal priors; each network's distortion is the exact one of W + E.
+    """
+    rows = []
+    for d, layer in progress(list(itertools.product(features, layers)), what="problems"):
+        problem = synthetic(classes=2, features=d, separation=2.5, priors="unequal", layer=layer, seed=seed)
+        steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in bits])
+        values = distortions(problem, steps, networks=networks, seed=seed + 1)
+        records = predict(problem, scheme="symmetric", bits=bits, errors="expected", seed=seed)
+        for record, one in zip(records, values, strict=True):
+            low, high = record.interval
+            rows.append({"d": d, "layer": layer, "bits": record.bits, "law": record.provenance["interval_law"],
+                         "networks": networks, "inside": float(np.mean((one >= low) & (one <= high))),
+                         "below": float(np.mean(one < low)), "above": float(np.mean(one > high)),
+                         "predicted_sd": record.interval_sources["network"], "simulated_sd": float(one.std())})
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="simulate.experiments.coverage", description=__doc__)
+    add_seed(parser)
+    add_json(parser)
+
+    def work(a) -> int:
+        rows = coverage(seed=a.seed)
+        print_json(rows) if a.json else print_table(rows, list(rows[0]))
+        return 0
+
+    parser.set_defaults(run=work)
+    return run(parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

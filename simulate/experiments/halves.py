@@ -1,0 +1,176 @@
+"""``python -m simulate.experiments.halves``: a real network, statistics fitted on one half of its test images, predictions
+checked on the other half, for every pair of classes.
+
+With a features file it also writes what the main job needs offline: the fitted statistics, the counts measured on the other
+half and the hypothesis checks. Without one it reads the shipped ones.
+"""
+
+import csv
+import itertools
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from simulate.experiments.hypotheses import check
+from simulate.fit.gaussian import fit
+from simulate.measure import measure
+from theory.predict import predict
+from theory.setting.compression import SCHEMES
+from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
+from theory.setting.errors import InputError
+from theory.setting.files import Features, read_features, read_statistics, write_statistics
+from theory.setting.problem import Problem
+
+BITS = (2, 3, 4, 5, 6)
+NAME = "resnet20_cifar10"
+COUNTS = ("first", "second", "scheme", "granularity", "bits", "n", "wrong", "made", "mended", "flips")
+
+
+def split(features: Features, seed: int) -> tuple[Features, Features]:
+    """Two random halves of the samples."""
+    order = np.random.default_rng(seed).permutation(len(features.labels))
+    middle = len(order) // 2
+    return features.take(np.sort(order[:middle])), features.take(np.sort(order[middle:]))
+
+
+def measured_counts(features: Features, *, schemes: Sequence[str] = tuple(SCHEMES), bits: Sequence[int] = BITS) -> list[dict]:
+    """What compression did to the samples, for every pair of classes, scheme, granularity and width: counts."""
+    rows = []
+    pairs = list(itertools.combinations(range(features.classes), 2))
+    for pair in progress(pairs, what="measuring", unit="pair"):
+        part = features.restrict(pair)
+        for scheme, channel in itertools.product(schemes, (False, True)):
+            for record in measure(part, scheme=scheme, bits=bits, per_channel=channel):
+                n = len(part.labels)
+                rows.append({"first": pair[0], "second": pair[1], "scheme": scheme, "granularity": record.granularity,
+                             "bits": record.bits, "n": n, "wrong": round(record.risk_before * n),
+                             **{key: record.provenance[key] for key in ("made", "mended", "flips")}})
+    return rows
+
+
+def predicted(problem: Problem, counts: Sequence[dict], *, errors: str, seed: int = 0) -> list[dict]:
+    """The counts, each beside its prediction with the interval for a test set of its size."""
+    rows = []
+    for row in progress(counts, what=f"predicting, {errors} errors", unit="cell"):
+        question = dict(scheme=row["scheme"], bits=[row["bits"]], per_channel=row["granularity"] == "channel",
+                        classes=(row["first"], row["second"]), errors=errors, test_size=row["n"], seed=seed)
+        (record,) = predict(problem, **question)
+        delta = predict(problem, **question, method="delta_2")[0].distortion if errors == "expected" else None
+        n = row["n"]
+        rows.append({
+            **row, "errors": errors, "predicted": record.distortion, "low": record.interval[0], "high": record.interval[1],
+            "predicted_flips": record.flip_rate, "delta_2": delta, "distortion": (row["made"] - row["mended"]) / n,
+            "flip_rate": row["flips"] / n,
+            "standard_error": float(np.sqrt(row["made"] + row["mended"] - (row["made"] - row["mended"]) ** 2 / n) / n),
+        })
+    return rows
+
+
+def summary(rows: Sequence[dict]) -> list[dict]:
+    """By width: coverage, width of the interval over 3.92 sqrt(F/n), mean absolute errors in points, flips."""
+    table = []
+    for width in sorted({row["bits"] for row in rows}):
+        cell = [row for row in rows if row["bits"] == width]
+
+        def mean(f, cell=cell) -> float:
+            return float(np.mean([f(row) for row in cell]))
+
+        line = {
+            "bits": width, "cells": len(cell), "inside": mean(lambda r: r["low"] <= r["distortion"] <= r["high"]),
+            "width": float(np.sum([r["high"] - r["low"] for r in cell])
+                           / np.sum([3.92 * np.sqrt(r["flip_rate"] / r["n"]) for r in cell])),
+            "error": 100 * mean(lambda r: abs(r["predicted"] - r["distortion"])),
+            "no_loss": 100 * mean(lambda r: abs(r["distortion"])),
+            "delta_2": None, "bias": 100 * mean(lambda r: r["predicted"] - r["distortion"]),
+            "flips": mean(lambda r: r["predicted_flips"]) / mean(lambda r: r["flip_rate"]),
+        }
+        if cell[0]["delta_2"] is not None:
+            line["delta_2"] = 100 * mean(lambda r: abs(r["delta_2"] - r["distortion"]))
+        table.append(line)
+    return table
+
+
+def hypothesis_rows(features: Features, *, bits: Sequence[int] = (3, 4)) -> list[dict]:
+    """``simulate check`` for every pair of classes."""
+    rows = []
+    for pair in progress(list(itertools.combinations(range(features.classes), 2)), what="checking", unit="pair"):
+        for record in check(features, scheme="symmetric", bits=bits, classes=pair):
+            rows.append({"first": pair[0], "second": pair[1],
+                         **{key: record[key] for key in ("hypothesis", "bits", "holds", "effect", "effect_standard_error",
+                                                         "statistic", "p_value")}})
+    return rows
+
+
+def shipped() -> tuple[Problem, list[dict], list[dict]]:
+    """The statistics of the shipped network, the counts of the other half and the hypothesis checks."""
+    folder = resources.files("simulate") / "data"
+    with resources.as_file(folder / f"{NAME}_statistics.npz") as path:
+        problem = read_statistics(path)
+    tables = []
+    for name in ("measured", "hypotheses"):
+        with (folder / f"{NAME}_{name}.csv").open(encoding="utf-8") as file:
+            tables.append([{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)])
+    return problem, tables[0], tables[1]
+
+
+def _value(text: str):
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def write_table(path: Path, rows: Sequence[dict]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="simulate.experiments.halves", description=__doc__)
+    parser.add_argument("features", nargs="?", help="a features file (default: the shipped network's statistics and counts)")
+    parser.add_argument("--out", metavar="DIR", help="write statistics, counts and checks of a features file there")
+    parser.add_argument("--name", default=NAME, help=f"file names begin with this (default {NAME})")
+    add_seed(parser)
+    add_json(parser)
+
+    def work(a) -> int:
+        if a.features is None:
+            if a.out:
+                raise InputError("out: expected a features file to go with it, got none")
+            problem, counts, _ = shipped()
+        else:
+            features = read_features(a.features)
+            one, other = split(features, a.seed)
+            problem, counts = fit(one), measured_counts(other)
+            if a.out:
+                out = Path(a.out)
+                out.mkdir(parents=True, exist_ok=True)
+                write_statistics(out / f"{a.name}_statistics.npz", problem)
+                write_table(out / f"{a.name}_measured.csv", counts)
+                write_table(out / f"{a.name}_hypotheses.csv", hypothesis_rows(other))
+        tables = {errors: summary(predicted(problem, counts, errors=errors)) for errors in ("actual", "expected")}
+        if a.json:
+            print_json(tables)
+            return 0
+        for errors, table in tables.items():
+            print(f"{errors} errors; inside: share in the 95 % interval; width over 3.92 sqrt(F/n); errors in points")
+            print_table(table, list(table[0]))
+        return 0
+
+    parser.set_defaults(run=work)
+    return run(parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
