@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import sympy
 
 from derivations.result import Result
@@ -46,8 +47,10 @@ def compile_result(
         if set(arguments) != set(names):
             raise TypeError(f"{result.name} takes {', '.join(names)}, got {', '.join(arguments)}")
         xp = _array_module(backend)
-        arrays = xp.broadcast_arrays(*(xp.asarray(arguments[name]) for name in names))
-        parts = tuple(xp.broadcast_to(xp.asarray(part), arrays[0].shape) for part in compiled(*arrays))
+        values = [xp.asarray(arguments[name]) for name in names]
+        shape = np.broadcast_shapes(*(value.shape for value in values))
+        arrays = [xp.broadcast_to(value, shape) for value in values]
+        parts = tuple(xp.broadcast_to(xp.asarray(part), shape) for part in compiled(*arrays))
         return parts if isinstance(result.formula, tuple) else parts[0]
 
     call.__name__ = result.name
@@ -63,9 +66,7 @@ def _array_module(backend: str):
 
         return jax.numpy
     if backend == "numpy":
-        import numpy
-
-        return numpy
+        return np
     raise ValueError(f"backend: expected 'jax' or 'numpy', got {backend!r}")
 
 

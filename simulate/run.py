@@ -99,9 +99,8 @@ def _enough(count: Callable[[int, int], Tally], blocks: int, target: float | Non
     """Count ``blocks`` blocks, then as many more as the target standard error needs."""
     tally, done = count(0, blocks), blocks
     while target is not None:
-        mean = (tally.made - tally.mended) / tally.samples
-        # an event more than seen, so that a width without any is not taken as exactly known
-        variance = np.max((tally.squares[:, 0] + 1) / tally.units - np.mean(mean, 1) ** 2)
+        # the second moment, an event more than seen: a width without any is not taken as exactly known
+        variance = np.max(tally.squares[:, 0] + 1) / tally.units
         wanted = math.ceil(done * variance / tally.units / target**2)
         if wanted <= done:
             break

@@ -97,7 +97,7 @@ def _known_chunk(key, first, last, means, factors, priors, *, rows: int, chunk: 
             return (y, f), counts
 
         zero = jnp.zeros((layers, BLOCK), jnp.float32)
-        (y, f), counts = jax.lax.scan(one_class, (zero, zero), (jnp.arange(K), means, factors, priors))
+        (y, f), counts = jax.lax.scan(one_class, (zero, zero), (jnp.arange(K, dtype=jnp.int32), means, factors, priors))
         live = (index < last).astype(jnp.int32)
         squares = jnp.stack([jnp.sum(y * y, -1), jnp.sum(f * f, -1)], -1) * live.astype(jnp.float32)
         return tuple(x * live for x in counts), squares
@@ -147,7 +147,7 @@ def _network_chunk(key, first, last, w, means, covariances, m, s, steps, priors,
         u = jax.random.uniform(one, (rows, networks, d), jnp.float32, -0.5, 0.5)
         g = jax.random.normal(two, (2, networks, each), jnp.float32)
         sign = jnp.asarray([-1.0, 1.0] if rows == 2 else [1.0], jnp.float32)
-        c = steps * sign  # (layers, rows): e = sum over rows of c u
+        c = steps * jnp.expand_dims(sign, 0)  # (layers, rows): e = sum over rows of c u
 
         def one_class(carry, inputs):
             y, f = carry
@@ -159,20 +159,18 @@ def _network_chunk(key, first, last, w, means, covariances, m, s, steps, priors,
             r = jnp.einsum("la,lb,abn->ln", c, c, gram, precision=HIGHEST)
             slope = q / s
             rest = jnp.sqrt(jnp.maximum(r - slope**2, 0))
-            t = m + s * g[0]
-            x = jnp.expand_dims(a, -1) + jnp.expand_dims(slope, -1) * g[0] + jnp.expand_dims(rest, -1) * g[1]
-            before = t > 0
-            after = jnp.expand_dims(t, 0) + x > 0
-            right = k == 1
+            t = m + s * g[:1]  # (1, networks, each)
+            x = jnp.expand_dims(a, -1) + jnp.expand_dims(slope, -1) * g[:1] + jnp.expand_dims(rest, -1) * g[1:]
+            before, after, right = t > 0, t + x > 0, k == 1
             wrong, wrong_after = before != right, after != right
-            made, mended = wrong_after & ~wrong[None], ~wrong_after & wrong[None]
-            flips = after != before[None]
+            made, mended = wrong_after & ~wrong, ~wrong_after & wrong
+            flips = after != before
             y = y + prior * (made.astype(jnp.float32) - mended.astype(jnp.float32))
             f = f + prior * flips.astype(jnp.float32)
-            return (y, f), tuple(jnp.sum(x, (-2, -1), dtype=jnp.int32) for x in (wrong, made, mended, flips))
+            return (y, f), tuple(jnp.sum(x, (-2, -1), dtype=jnp.int32) for x in (wrong[0], made, mended, flips))
 
         zero = jnp.zeros((layers, networks, each), jnp.float32)
-        (y, f), counts = jax.lax.scan(one_class, (zero, zero), (jnp.arange(2), means, covariances, m, s, priors))
+        (y, f), counts = jax.lax.scan(one_class, (zero, zero), (jnp.arange(2, dtype=jnp.int32), means, covariances, m, s, priors))
         live = (index < last).astype(jnp.int32)
         squares = jnp.stack([jnp.sum(jnp.mean(y, -1) ** 2, -1), jnp.sum(jnp.mean(f, -1) ** 2, -1), jnp.sum(y * y, (-2, -1))], -1)
         return tuple(x * live for x in counts), squares * live.astype(jnp.float32)

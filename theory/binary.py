@@ -137,8 +137,14 @@ def class_risk(at: Margin) -> jax.Array:
 @jax.jit
 def class_distortion(at: Margin, by: Change, after: Margin | None = None) -> jax.Array:
     """P(error | class) after minus before for a known error, (..., 2); ``after``: the compressed margin, if at hand."""
+    at = _spread_out(at, by)
     after = _after(at, by) if after is None else after
     return jnp.where(by.r + jnp.abs(by.a) == 0, 0.0, class_risk(after) - class_risk(at))
+
+
+def _spread_out(at: Margin, by: Change) -> Margin:
+    """The clean margin repeated along the axes of the errors."""
+    return Margin(*(jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape, by.a.shape)) for x in at))
 
 
 def _after(at: Margin, by: Change) -> Margin:
@@ -150,6 +156,7 @@ def _after(at: Margin, by: Change) -> Margin:
 @jax.jit
 def class_flips(at: Margin, by: Change, after: Margin | None = None) -> jax.Array:
     """P(the decision changes | class) for a known error, (..., 2)."""
+    at = _spread_out(at, by)
     known = _after(at, by) if after is None else after
     constant = (at.s == 0) | (known.s == 0)
     none = by.r == 0  # no error in z: only the shift of the bias moves decisions
@@ -233,10 +240,10 @@ def _integrate(at: Margin, given: Moments, v, k4, k6):
         reach = jnp.minimum(reach, 9.5 * jnp.sqrt(v * jnp.maximum(second(reach), second(-reach))))
     split = jnp.clip(jnp.abs(m) - REACH * s, 0.0, reach)[..., None]
     rest = reach[..., None] - split
-    nodes = 0.5 + 0.5 * np.concatenate([NODES, COARSE_NODES])
+    nodes, fine, coarse = (jnp.reshape(jnp.asarray(rule), (*(1,) * m.ndim, -1)) for rule in (
+        0.5 + 0.5 * np.concatenate([NODES, COARSE_NODES]), np.concatenate([WEIGHTS / 2, 0 * COARSE_WEIGHTS]),
+        np.concatenate([0 * WEIGHTS, COARSE_WEIGHTS / 2])))
     x = jnp.concatenate([split * nodes, split + rest * nodes], -1)
-    fine, coarse = (np.concatenate(pair) for pair in (
-        (WEIGHTS / 2, 0 * COARSE_WEIGHTS), (0 * WEIGHTS, COARSE_WEIGHTS / 2)))
     fine, coarse = (jnp.concatenate([split * rule, rest * rule], -1) for rule in (fine, coarse))
     arguments = {"x": x, "prior": 1.0, "v": v[..., None], "m": m[..., None], "s": s[..., None]}
     used = jnp.reshape(jnp.asarray([1.0, 0.0]), (2, *(1,) * x.ndim))
@@ -253,6 +260,7 @@ def _integrate(at: Margin, given: Moments, v, k4, k6):
     sign = _like(SIGN, m)[..., None]
     distortion = formula("margin_quadrature")(**arguments, sign=sign)
     flips = formula("margin_quadrature_flips")(**arguments)
+    fine = jnp.expand_dims(fine, 0)
     return jnp.sum(distortion * fine, -1), jnp.sum(flips * fine, -1), jnp.sum(distortion[0] * coarse, -1)
 
 
@@ -274,6 +282,7 @@ def statistics_variance(priors, counts, at: Margin, by: Change) -> jax.Array:
     Args:
         priors, counts: (2,). at: (2,) invariants. by: (..., 2) known errors.
     """
+    at = _spread_out(at, by)
     s_hat = jnp.sqrt(jnp.maximum(at.s**2 + 2 * by.q + by.r, 1e-300))
     u, u_hat = at.m / at.s, (at.m + by.a) / s_hat
     rho = jnp.clip((at.s**2 + by.q) / (at.s * s_hat), -1.0, 1.0)

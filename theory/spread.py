@@ -92,7 +92,10 @@ def draw_networks(pair: Pair, at: Margin, errors: Errors, counts: np.ndarray | N
     peaked = np.sum(directions**4, 1)[norms > 0] / norms[norms > 0] ** 2
     normal = abs(k4) * np.max(peaked, initial=0.0) <= CUMULANT
     rng = np.random.default_rng([seed, 1])
-    by = _reduced(pair, errors, directions, rng) if normal else _drawn(pair, errors, rng)
+    if not errors.steps.any():
+        by = Change(*(jnp.zeros((POINTS, 2)) for _ in Change._fields))
+    else:
+        by = _reduced(pair, errors, directions, rng) if normal else _drawn(pair, errors, rng)
     distortion = np.asarray(binary.class_distortion(at, by)) @ pair.priors
     flips = np.asarray(binary.class_flips(at, by)) @ pair.priors
     variance = np.zeros_like(distortion)
@@ -104,7 +107,7 @@ def draw_networks(pair: Pair, at: Margin, errors: Errors, counts: np.ndarray | N
 def _drawn(pair: Pair, errors: Errors, rng) -> Change:
     d = len(pair.w)
     parts = []
-    for points in np.split(qmc.Sobol(len(errors.steps) * d, rng=rng).random(POINTS), max(1, d // 64)):
+    for points in np.array_split(qmc.Sobol(len(errors.steps) * d, rng=rng).random(POINTS), max(1, d // 64)):
         parts.append(binary.change(pair, errors.draw(points), np.zeros(len(points))))
     return Change(*(jnp.concatenate(x) for x in zip(*parts, strict=True)))
 

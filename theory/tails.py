@@ -22,6 +22,7 @@ def owens_t(h, a):
 
     Source: D. B. Owen, Ann. Math. Statist. 27 (1956) 1075, equations 2.1 to 2.3.
     """
+    h, a = jnp.broadcast_arrays(h, a)
     h, size = jnp.abs(h), jnp.abs(a)
     inside = size <= 1
     # Where h is 0 or a infinite, the product is taken at its limit by keeping both finite.
@@ -30,9 +31,10 @@ def owens_t(h, a):
     product = h * size
     first = jnp.where(inside, h, jnp.minimum(product, 1e150))
     second = jnp.where(inside, size, 1 / jnp.where(inside, 1.0, size))
-    x = second[..., None] * (0.5 + 0.5 * _NODES)
+    nodes, weights = (jnp.reshape(jnp.asarray(x), (*(1,) * h.ndim, -1)) for x in (0.5 + 0.5 * _NODES, 0.5 * _WEIGHTS))
+    x = second[..., None] * nodes
     integrand = jnp.exp(-0.5 * jnp.square(first[..., None]) * (1 + x * x)) / (1 + x * x)
-    integral = second * jnp.sum(integrand * (0.5 * _WEIGHTS), -1) / (2 * np.pi)
+    integral = second * jnp.sum(integrand * weights, -1) / (2 * np.pi)
     upper, upper_product = ndtr(-h), ndtr(-product)
     beyond = 0.5 * (upper + upper_product) - upper * upper_product - integral
     return jnp.sign(a) * jnp.where(inside, integral, beyond)

@@ -9,8 +9,10 @@ from theory.setting.compression import Compressed, compress
 from theory.setting.problem import Problem, margin
 from theory.setting.record import Record
 
+NOISE = 1e-12  # an error estimate below this is rounding
 CORRELATED = 0.2  # correlation of the rows' errors that is worth a sentence
 COARSE = 0.5  # weight standard deviation over step below which the uniform hypothesis is worth a sentence
+COARSEST = 0.2  # below it nearly every weight becomes 0 and the gain nears -1: the effect is given as at this ratio
 LONELY = 2.0  # the largest |W| over the next one
 
 
@@ -20,7 +22,7 @@ def warnings(problem: Problem, layer: Compressed, pair: Pair, at: Margin, record
     if record.distortion < -record.numerical_error:
         found.append(f"negative distortion ({record.distortion:.3g}): the layer is not Bayes-optimal for these statistics, "
                      "and this compression happens to move it towards the optimum")
-    if record.numerical_error > 0.01 * abs(record.distortion) and record.numerical_error > 1e-3 * record.flip_rate:
+    if record.numerical_error > max(0.01 * abs(record.distortion), 1e-3 * record.flip_rate, NOISE):
         found.append(f"the method's own error estimate {record.numerical_error:.2g} is more than 1 % of the distortion")
     few = [] if problem.counts is None else [k for k, n in enumerate(problem.counts) if n <= problem.features]
     if few:
@@ -51,9 +53,9 @@ def _error_model(problem: Problem, layer: Compressed, pair: Pair, at: Margin, re
             scale = 1 - correlation * 2 * layer.steps[0] * layer.steps[1] / np.sum(layer.steps**2)
             found.append(f"the errors of the two rows are correlated ({correlation:+.2f} in this layer), not independent: with "
                          f"that correlation {instead(scale)}")
-    ratios = [float(np.std(row) / step) for row, step in zip(problem.weights, layer.steps, strict=True) if step > 0]
+    ratios = [float(np.sqrt(np.mean(row**2)) / step) for row, step in zip(problem.weights, layer.steps, strict=True) if step > 0]
     if min(ratios) < COARSE:
-        scale = gaussian_gain(min(ratios))
+        scale = gaussian_gain(max(min(ratios), COARSEST))
         found.append(f"the step is {1 / min(ratios):.1f} standard deviations of the weights: errors are neither uniform nor "
                      f"independent of the weights; for Gaussian weights, gain removed, {instead(scale)}")
     found += _lonely(problem, layer, instead)

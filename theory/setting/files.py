@@ -86,9 +86,10 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"{path}: expected an .npz file, found {'a folder' if path.is_dir() else 'nothing'}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: expected an .npz archive of named arrays, got a single array")
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise InputError(f"{path}: expected an .npz archive of named arrays, got a single array")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         if isinstance(error, InputError):

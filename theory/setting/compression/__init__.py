@@ -59,7 +59,7 @@ def compress(weights: np.ndarray, scheme: str, bits: int, *, per_channel: bool =
     check_bits(scheme, bits)
     quantize = SCHEMES[scheme]
     axis = 1 if per_channel else None
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         What, step = quantize.function(weights, bits, axis)
     if not np.isfinite(step).all():
         raise InputError(f"weights: expected a range whose step float32 can hold, got max |W| = {np.abs(weights).max():.3g}")

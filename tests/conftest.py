@@ -1,0 +1,40 @@
+"""Strict flags for every test; the seed; the data outside the repository. Imports none of the packages under test."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seed", type=int, default=0, help="seed of every random problem and sample (default 0)")
+
+
+@pytest.fixture
+def seed(request) -> int:
+    """Every statistical test holds for any seed at its stated rate: vary it with --seed."""
+    return request.config.getoption("--seed")
+
+
+def _folder(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set")
+    if not Path(value).is_dir():
+        pytest.fail(f"{variable} is set to {value}, which is not a folder")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir() -> Path:
+    return _folder("CIFAR10_DIR")
+
+
+@pytest.fixture(scope="session")
+def resnet_dir() -> Path:
+    return _folder("RESNET_DIR")

@@ -1,0 +1,172 @@
+"""The doors: exit codes, one-line errors, JSON, Ctrl-C, nothing half-written."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import simulate.__main__
+import theory.__main__
+from tests.problems import random_problem
+from theory.setting.files import write_statistics
+
+
+@pytest.fixture
+def statistics(tmp_path):
+    path = tmp_path / "s.npz"
+    write_statistics(path, random_problem(4, 2))
+    return path
+
+
+def code(door, *arguments) -> int:
+    """The exit code of a door, whether it returns or the parser exits."""
+    try:
+        return door.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def one_line(capsys, *names):
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1, error
+    assert "Traceback" not in error
+    for name in names:
+        assert name in error, error
+
+
+TAIL = ("--scheme", "symmetric", "--bits", "4")
+
+
+def test_predict_run_and_json(statistics, capsys):
+    for door, verb in ((theory.__main__, "predict"), (simulate.__main__, "run")):
+        for errors in ("actual", "expected"):
+            extra = () if verb == "predict" else ("--n", "20000")
+            assert code(door, verb, statistics, *TAIL, "--errors", errors, "--json", *extra) == 0
+            (record,) = json.loads(capsys.readouterr().out)
+            assert record["errors"] == errors
+            assert record["bits"] == 4
+            assert sum(record["rate_breakdown"].values()) == pytest.approx(record["rate"] * 8)
+    assert code(theory.__main__, "predict", statistics, *TAIL) == 0
+    assert "distortion" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "named"), [
+    (("--scheme", "symmetric", "--bits", "1"), ["bits", "2 to 16", "1"]),
+    (("--scheme", "symmetric", "--bits", "four"), ["bits", "four"]),
+    (("--scheme", "nonsense", "--bits", "4"), ["symmetric", "affine", "midrise", "nonsense"]),
+    ((*TAIL, "--confidence", "1.5"), ["confidence"]), ((*TAIL, "--test-size", "0"), ["test-size", "0"]),
+    ((*TAIL, "--seed", str(2**63)), ["seed"]), ((*TAIL, "--seed", "-1"), ["seed"]),
+    ((*TAIL, "--classes", "0", "5"), ["classes", "5"]), ((*TAIL, "--method", "magic"), ["method", "binary_risk"]),
+    ((*TAIL, "--errors", "kernel"), ["errors"]), ((), ["scheme", "bits"]),
+])
+def test_bad_options_are_one_line(statistics, capsys, arguments, named):
+    assert code(theory.__main__, "predict", statistics, *arguments) == 2
+    one_line(capsys, *named)
+
+
+def _bad_files():
+    p = random_problem(4, 2)
+    good = {name: getattr(p, name) for name in ("weights", "bias", "priors", "means", "covariances")}
+    hole, skew = p.weights.copy(), p.covariances.copy()
+    hole[1, 2] = np.nan
+    skew[1, 0, 1] += 1
+    return {
+        "nan": ({**good, "weights": hole}, ["weights", "row 1", "column 2", "nan"]),
+        "shape": ({**good, "bias": np.zeros(7)}, ["bias", "(2,)", "(7,)"]),
+        "priors": ({**good, "priors": np.array([0.5, 0.6])}, ["priors", "1.1"]),
+        "negative": ({**good, "priors": np.array([-0.5, 1.5])}, ["priors", "-0.5"]),
+        "psd": ({**good, "covariances": np.diag([1.0, 1, 1, -0.2])}, ["covariances", "-0.2"]),
+        "skew": ({**good, "covariances": skew}, ["covariances[1]", "symmetric"]),
+        "missing": ({k: v for k, v in good.items() if k != "means"}, ["means", "missing"]),
+        "integers": ({**good, "weights": np.ones((2, 4), int)}, ["weights", "int64"]),
+        "means": ({**good, "means": np.zeros((2, 5))}, ["means", "(2, 4)", "(2, 5)"]),
+        "counts": ({**good, "counts": np.array([1.5, 2])}, ["counts"]),
+        "features": ({"features": np.zeros((3, 4)), "weights": p.weights, "bias": p.bias}, ["features file", "fit"]),
+    }
+
+
+@pytest.mark.parametrize("name", _bad_files())
+def test_bad_files_are_one_line(tmp_path, capsys, name):
+    arrays, named = _bad_files()[name]
+    path = tmp_path / f"{name}.npz"
+    np.savez(path, **arrays)
+    assert code(theory.__main__, "predict", path, *TAIL) == 2
+    one_line(capsys, f"{name}.npz", *named)
+
+
+def test_files_that_are_none(tmp_path, capsys):
+    junk = tmp_path / "junk.npz"
+    junk.write_bytes(b"not a zip file")
+    single = tmp_path / "single.npz"
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    (tmp_path / "single.npy").rename(single)
+    cut = tmp_path / "cut.npz"
+    write_statistics(cut, random_problem(4, 2))
+    cut.write_bytes(cut.read_bytes()[:-200])
+    for path in (junk, single, cut, tmp_path, tmp_path / "absent.npz"):
+        assert code(theory.__main__, "predict", path, *TAIL) == 2
+        one_line(capsys, path.name)
+
+
+def test_nothing_is_left_behind(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    bad = tmp_path / "bad.npz"
+    z = rng.standard_normal((20, 3))
+    z[7, 1] = np.inf
+    np.savez(bad, features=z, labels=rng.integers(0, 2, 20), weights=np.ones((2, 3)), bias=np.zeros(2))
+    assert code(simulate.__main__, "fit", bad, "--out", tmp_path / "never.npz") == 2
+    one_line(capsys, "features", "row 7", "column 1", "inf")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.npz"]
+    assert code(simulate.__main__, "synthetic", "--classes", 2, "--features", 3, "--separation", 1, "--out",
+                tmp_path / "no" / "x.npz") == 2
+    one_line(capsys, "existing folder")
+
+
+def test_the_other_doors_refuse_in_one_line(tmp_path, statistics, capsys):
+    for arguments, named in (
+        (("synthetic", "--classes", 1, "--features", 3, "--separation", 1, "--out", "x.npz"), ["classes"]),
+        (("synthetic", "--classes", 2, "--features", 3, "--separation", "nan", "--out", "x.npz"), ["separation"]),
+        (("run", statistics, *TAIL, "--n", 0), ["n"]), (("run", statistics, *TAIL, "--standard-error", -1), ["standard-error"]),
+        (("run", statistics, *TAIL, "--networks", 5), ["networks"]), (("measure", statistics, *TAIL), ["features", "statistics file"]),
+        (("check", statistics), ["features"]), (("fit", statistics, "--out", tmp_path / "y.npz"), ["features"]),
+        (("extract", "--network", "resnet20", "--checkpoint", tmp_path / "no.th", "--data", tmp_path, "--out", "z.npz"), ["no.th"]),
+        (("extract", "--network", "resnet18", "--checkpoint", "a", "--data", "b", "--out", "c"), ["resnet18", "resnet110"]),
+        (("train", "--network", "resnet20", "--data", tmp_path, "--epochs", 1, "--out", tmp_path / "t.pt"), ["cifar-10-batches-bin"]),
+        (("unbuilt",), ["unbuilt"]),
+    ):
+        assert code(simulate.__main__, *arguments) == 2
+        one_line(capsys, *named)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.npz"]
+
+
+def test_ctrl_c_is_one_line_and_130(statistics, capsys, monkeypatch):
+    import theory.predict
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(theory.predict, "predict", stop)
+    assert code(theory.__main__, "predict", statistics, *TAIL) == 130
+    one_line(capsys, "interrupted")
+
+
+def test_check_and_measure_print(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 200)
+    z = rng.standard_normal((200, 8)) + y[:, None]
+    np.savez(tmp_path / "f.npz", features=z, labels=y, weights=rng.standard_normal((2, 8)) + np.array([[-1], [1]]), bias=np.zeros(2))
+    assert code(simulate.__main__, "check", tmp_path / "f.npz") == 0
+    assert "Gaussian margins" in capsys.readouterr().out
+    assert code(simulate.__main__, "check", tmp_path / "f.npz", "--json") == 0
+    assert {record["hypothesis"] for record in json.loads(capsys.readouterr().out)} >= {"Gaussian margins"}
+    assert code(simulate.__main__, "measure", tmp_path / "f.npz", *TAIL, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["method"] == "counting"
+    assert code(simulate.__main__, "fit", tmp_path / "f.npz", "--out", tmp_path / "s.npz") == 0
+    assert code(theory.__main__, "predict", tmp_path / "s.npz", *TAIL, "--test-size", 100) == 0
+
+
+def test_help_shows_only_what_is_built():
+    done = subprocess.run([sys.executable, "-m", "simulate", "--help"], capture_output=True, text=True, check=True)
+    assert "{synthetic,train,extract,fit,run,measure,check}" in done.stdout

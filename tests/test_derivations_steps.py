@@ -1,0 +1,120 @@
+"""Every derivation holds, and none would hold for a formula with a plausible mistake."""
+
+import json
+
+import pytest
+import sympy
+
+from derivations import RESULTS, binary, result
+from derivations.__main__ import main
+from derivations.notation import a, h_h, k4, m, mu_h, mu_mu, q, r, s, sign, step, trace, v
+from derivations.result import Identity, Numeric, Result, collect
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_every_step_holds(name):
+    record = RESULTS[name].record()
+    assert record["verified"], record["failures"]
+    assert len(record["steps"]) >= 2
+    assert record["assumptions"] and record["kind"] and record["source"]
+
+
+def _first(change):
+    return lambda formula: (change(formula[0]), *formula[1:])
+
+
+MISTAKES = {
+    "quantizer_moments": [lambda f: 2 * f, lambda f: f.subs(s, s / 2), lambda f: step**2 / 12],
+    "quantizer_weight_product": [lambda f: -f, lambda f: f / 2],
+    "cell_error_power": [lambda f: f + s / 100, lambda f: 2 * f],
+    "cell_error_product": [lambda f: -f],
+    "gain": [lambda f: f * 2, lambda f: f.subs(s, 2 * s)],
+    "row_correlation": [lambda f: -f, lambda f: f * 2],
+    "binary_risk": [lambda f: f.subs(sign, -sign), lambda f: f.subs(s, s**2), lambda f: f.subs(m, -m)],
+    "delta_2": [lambda f: 2 * f, lambda f: f.subs(trace, 0), lambda f: f.subs(mu_h, 0), lambda f: f.subs(h_h, 0),
+                lambda f: f.subs(sign, 1)],
+    "marginal": [lambda f: f.subs(v, 2 * v), lambda f: f.subs(mu_mu, 0)],
+    "corrected_marginal": [lambda f: f.subs(v, 2 * v), lambda f: f.subs(mu_h, -mu_h), lambda f: f.subs(mu_mu, 0)],
+    "edgeworth_tail": [lambda f: f.subs(binary.l4, 2 * binary.l4), lambda f: f.subs(binary.l6, 0)],
+    "margin_quadrature": [
+        lambda f: f.subs(v, 2 * v), lambda f: f.subs(sign, -sign), lambda f: f.subs(m, -m),
+        lambda f: f.subs({binary.g_minus: binary.g_plus, binary.g_plus: binary.g_minus}, simultaneous=True)],
+    "margin_quadrature_flips": [
+        lambda f: f.subs(v, 2 * v),
+        lambda f: f.subs({binary.g_minus: binary.g_plus, binary.g_plus: binary.g_minus}, simultaneous=True)],
+    "noise_second": [_first(lambda c: 2 * c)],
+    "norm_variance": [_first(lambda c: c / 2)],
+    "norm_third": [_first(lambda c: c / 2)],
+    "fourth_power": [_first(lambda c: c + 1)],
+    "sixth_power": [_first(lambda c: c + 1)],
+    "fourth_norm_covariance": [_first(lambda c: c / 2), lambda f: (*f[:-1], 2 * f[-1])],
+    "noise_fourth_cumulant": [lambda f: f.subs(k4, -k4), lambda f: f / 3],
+    "noise_sixth_cumulant": [lambda f: f / 15, lambda f: f.subs(k4, 0)],
+    "error_variance": [lambda f: 2 * f],
+    "error_k4": [lambda f: -f, lambda f: f / 2],
+    "error_k6": [lambda f: f / 2],
+    "binary_flip_rate": [lambda f: f.subs(q, -q), lambda f: f.subs(r, 2 * r), lambda f: f.subs(a, -a)],
+    "binary_distortion": [lambda f: f.subs(q, 0) * 2, lambda f: f.subs(sign, -sign) * 2],
+    "reduced_mean": [lambda f: f.subs(v, 2 * v)],
+    "reduced_covariance": [lambda f: f.subs(v, v / 2), lambda f: f.subs(k4, 0)],
+    "class_variance": [lambda f: 2 * f],
+    "prior_variance": [lambda f: 2 * f],
+}
+CASES = [pytest.param(name, i, id=f"{name}-{i}") for name, changes in MISTAKES.items() for i in range(len(changes))]
+
+
+def test_every_result_has_a_mistake_to_refuse():
+    assert set(MISTAKES) == set(RESULTS)
+
+
+@pytest.mark.parametrize(("name", "i"), CASES)
+def test_a_wrong_formula_is_refused(name, i):
+    wrong = MISTAKES[name][i](RESULTS[name].formula)
+    assert wrong != RESULTS[name].formula
+    assert RESULTS[name].failures(wrong)
+
+
+def _broken(formula=m**2):
+    return Result(name="broken", statement="(m + 1)^2 = m^2", arguments=(m,), formula=formula, assumptions=("none",), kind="exact",
+                  source="a mistake", steps=lambda f: (Identity(text="expanded", left=(m + 1) ** 2, right=f),))
+
+
+def test_the_command_fails_when_a_step_fails(monkeypatch, capsys):
+    monkeypatch.setitem(RESULTS, "broken", _broken())
+    assert main(["broken", "--json"]) == 1
+    out = capsys.readouterr()
+    (record,) = json.loads(out.out)
+    assert record["verified"] is False
+    assert record["failures"] == ["expanded"]
+    assert "broken" in out.err
+
+
+def test_the_command_lists_and_refuses_names(capsys):
+    assert main(["gain", "error_variance"]) == 0
+    assert "all verified" in capsys.readouterr().out
+    assert main(["nonsense"]) == 2
+    error = capsys.readouterr().err
+    assert "nonsense" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_declared_arguments_are_the_free_symbols():
+    with pytest.raises(ValueError, match="differ from the free symbols"):
+        _broken(m * s)
+
+
+def test_a_name_used_twice_is_an_error():
+    class Module:
+        one, other = _broken(), _broken(m**3)
+
+    with pytest.raises(ValueError, match="two results"):
+        collect(Module)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_numeric_step_sees_a_small_error():
+    def off(rng):
+        return 1, sympy.Rational(10**6 + 1, 10**6)
+
+    assert not Numeric(text="off by 1e-6", sides=off).holds()
+    assert Numeric(text="off by 1e-6", sides=off, tolerance=1e-5).holds()
+    assert result.DIGITS >= 30

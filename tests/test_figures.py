@@ -1,0 +1,107 @@
+"""Figures draw the numbers they are given; the comparison counts what it should; the report writes whole files."""
+
+import csv
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from figures import compare, failure_map, real_hypotheses, real_pairs, style
+from figures.report import FIGURES, report
+from simulate.experiments.halves import COUNTS, shipped
+from theory.setting.errors import InputError
+
+
+def test_styles_are_valid_and_told_apart_without_colour():
+    with matplotlib.rc_context(style.rc()):
+        lines = [plt.Line2D([0], [0], **method) for method in style.METHODS.values()]
+    assert len({line.get_linestyle() for line in lines}) == len(lines)
+
+
+def _rows(z, claim="exact"):
+    return [compare.row("f", "p", "distortion", 2, 3, "symmetric", 4, "actual", "m", claim, 0.0, value, 1.0) for value in z]
+
+
+def test_holding_counts_by_holm():
+    rng = np.random.default_rng(0)
+    assert compare.holding(_rows(rng.standard_normal(200))) == (200, 200)
+    assert compare.holding(_rows([0.1, 6.0, -7.0, 1.0])) == (2, 4)
+    assert compare.holding(_rows([6.0], "approximation")) == (0, 0)
+    empty = compare.row("f", "p", "distortion", 2, 3, "symmetric", 4, "actual", "m", "exact", 0.0, 0.0, 0.0)
+    assert empty["z"] is None
+    assert compare.shortened([*_rows([3.0, 4.0]), empty])[0]["rows"] == 3
+
+
+def test_z_is_simulation_minus_theory():
+    one = compare.row("f", "p", "risk", 2, 3, "symmetric", 4, "actual", "m", "exact", 0.10, 0.13, 0.01)
+    assert one["z"] == pytest.approx(3.0)
+    assert tuple(one) == compare.COLUMNS
+
+
+def test_shipped_data_are_whole_and_carry_their_provenance():
+    problem, counts, hypotheses = shipped()
+    assert problem.classes == 10
+    assert problem.weights.shape == (10, 64)
+    assert problem.counts is not None
+    assert problem.counts.sum() == 5000
+    provenance = problem.provenance["source"]
+    assert provenance["network"] == "resnet20"
+    assert 1 - provenance["accuracy"] <= 0.10
+    assert tuple(counts[0]) == COUNTS
+    assert len(counts) == 45 * 3 * 2 * 5
+    assert len(hypotheses) == 45 * 2 * 4
+    for row in counts:
+        assert row["flips"] == row["made"] + row["mended"]
+        assert row["n"] >= row["flips"]
+
+
+def test_the_report_writes_pdf_png_csv_and_the_comparison(tmp_path):
+    rows = report(["real_pairs", "real_hypotheses"], out=tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"{name}.{kind}" for name in ("real_pairs", "real_hypotheses") for kind in ("pdf", "png", "csv")} | {
+        "comparison.csv"}
+    with (tmp_path / "out" / "comparison.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert len(read) == len(rows) == 45 * 3 * 2 * 2
+    assert tuple(read[0]) == compare.COLUMNS
+    assert {one["claim"] for one in rows} == {"measured"}
+    with pytest.raises(InputError, match="distortion, failure_map"):
+        report(["nonsense"], out=tmp_path)
+
+
+def test_drawn_numbers_are_the_tables_numbers():
+    table, _ = real_pairs.compute()
+    figure = real_pairs.draw(table)
+    axis = figure.axes[0]
+    rows = sorted((one for one in table if one["bits"] == 2 and one["errors"] == "actual"), key=lambda one: one["predicted"])
+    (measured,) = [line for line in axis.lines if line.get_label() == "measured"]
+    np.testing.assert_allclose(measured.get_ydata(), [100 * one["distortion"] for one in rows])
+    assert axis.get_ylabel() == "distortion\n(percentage points)"
+    plt.close(figure)
+    table, _ = real_hypotheses.compute()
+    figure = real_hypotheses.draw(table)
+    assert "percentage points" in figure.axes[0].get_xlabel()
+    plt.close(figure)
+
+
+def test_the_failure_map_shows_a_planted_failure():
+    table = [{"layer": layer, "d": d, "bits": bits, "reference": 1.0, "standard_error": 1e-4,
+              **{method: 1.5 if (layer, d, bits, method) == ("optimal", 8, 3, "marginal") else 1.0 for method in style.METHODS}}
+             for layer in ("optimal", "perturbed") for d in failure_map.FEATURES for bits in failure_map.BITS]
+    figure = failure_map.draw(table)
+    axis = figure.axes[list(style.METHODS).index("marginal")]
+    image = axis.images[0].get_array()
+    assert image is not None
+    assert image[failure_map.FEATURES.index(8), failure_map.BITS.index(3)] == pytest.approx(0.5)
+    assert np.sum(np.asarray(image) > 0.01) == 1
+    plt.close(figure)
+
+
+def test_every_figure_is_named_in_the_help(capsys):
+    from figures.__main__ import main
+
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(name in text for name in FIGURES)

@@ -1,0 +1,232 @@
+"""Monte Carlo against the exact theory in one Holm family; six wrong theories refused; counts that nothing changes."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from simulate import sampler
+from simulate.experiments.averaging import distortions
+from simulate.run import run
+from simulate.sampler import Tally, brute_force, count_known, count_networks, key_of
+from tests.problems import exact_flips, random_problem
+from tests.statistical import design, rejected
+from theory.predict import predict
+from theory.setting.compression import compress
+from theory.setting.errors import InputError
+from theory.setting.problem import margin
+
+SCHEMES = (("symmetric", 2), ("symmetric", 3), ("symmetric", 4), ("affine", 2), ("affine", 3), ("affine", 4), ("midrise", 2),
+           ("midrise", 3), ("midrise", 4))
+PROBLEMS = [(d, layer, shared) for d in (3, 12, 40) for layer in ("optimal", "perturbed") for shared in (True, False)] * 2
+BLOCKS = 64
+
+
+def right(problem, What, k):
+    """Mean and variance of the compressed margin of class k: the pieces a wrong theory gets wrong."""
+    v, c = margin(What, problem.bias)
+    return v @ problem.means[k] + c, v @ problem.covariance(k) @ v
+
+
+def _error(problem, What):
+    w, _ = margin(problem.weights, problem.bias)
+    return margin(What, problem.bias)[0] - w
+
+
+def factor_two(problem, What, k):
+    mean, variance = right(problem, What, k)
+    e = _error(problem, What)
+    return mean, variance + e @ problem.covariance(k) @ e
+
+
+def no_cross_term(problem, What, k):
+    mean, variance = right(problem, What, k)
+    w, _ = margin(problem.weights, problem.bias)
+    return mean, variance - 2 * _error(problem, What) @ problem.covariance(k) @ w
+
+
+def swapped_classes(problem, What, k):
+    return right(problem, What, k)[0], right(problem, What, 1 - k)[1]
+
+
+def half_step(problem, What, k):
+    return right(problem, (problem.weights + What) / 2, k)
+
+
+def other_covariance(problem, What, k):
+    other = problem if problem.shared else replace(problem, covariances=problem.covariances[::-1])
+    return right(other, What, k)
+
+
+def distortion(problem, What, law=right, priors=None):
+    priors = problem.priors if priors is None else priors
+    total = 0.0
+    for k, sign in ((0, 1), (1, -1)):
+        mean, variance = law(problem, What, k)
+        clean, power = right(problem, problem.weights, k) if law is not other_covariance else law(problem, problem.weights, k)
+        total += priors[k] * (ndtr(sign * mean / np.sqrt(max(variance, 1e-12))) - ndtr(sign * clean / np.sqrt(power)))
+    return total
+
+
+@pytest.fixture(scope="module")
+def cells(request):
+    """216 cells: 24 problems, nine compressed layers each, all counted on the same samples."""
+    seed = request.config.getoption("--seed")
+    found = []
+    for i, (d, layer, shared) in enumerate(PROBLEMS):
+        problem = random_problem(d, 100 * seed + i, layer=layer, shared=shared)
+        layers = [compress(problem.weights, scheme, bits, per_channel=i % 2 == 1).weights for scheme, bits in SCHEMES]
+        tally = count_known(problem, layers, seed=seed + i, first=0, last=BLOCKS)
+        for j, What in enumerate(layers):
+            if not np.any(margin(What, problem.bias)[0]):
+                continue
+            means = [(x[j] / tally.samples) @ problem.priors for x in (tally.made - tally.mended, tally.flips)]
+            ses = np.sqrt(np.maximum(tally.squares[j] / tally.units - np.square(means), 1e-12) / tally.units)
+            found.append((problem, What, means, ses, (SCHEMES[j], i % 2 == 1)))
+    return found
+
+
+def test_counts_agree_with_theory_in_one_family(cells):
+    """alpha = 0.1 % for the family; 262,144 shared normals find a D off by 0.5 points (F = 0.1) with 99 %."""
+    assert len(cells) >= 200
+    assert design(alpha=1e-3, beta=0.01, delta=0.005, sigma=np.sqrt(0.1), m=2 * len(cells)) <= BLOCKS * sampler.BLOCK
+    z = []
+    for problem, What, (D, F), (D_se, F_se), (scheme, channel) in cells:
+        (record,) = predict(problem, scheme=scheme[0], bits=[scheme[1]], per_channel=channel)
+        assert record.distortion == pytest.approx(distortion(problem, What), abs=1e-12)
+        z += [(D - record.distortion) / D_se, (F - record.flip_rate) / F_se]
+    assert rejected(z) == 0
+
+
+@pytest.mark.parametrize("law", [factor_two, no_cross_term, swapped_classes, half_step, other_covariance])
+def test_a_wrong_theory_is_refused(cells, law):
+    assert rejected([(D - distortion(problem, What, law)) / D_se for problem, What, (D, _), (D_se, _), _ in cells]) > 0
+
+
+def test_ignored_priors_are_refused(cells):
+    z = [(D - distortion(problem, What, priors=(0.5, 0.5))) / D_se for problem, What, (D, _), (D_se, _), _ in cells]
+    assert rejected(z) > 0
+
+
+def test_the_reduction_equals_the_full_space(seed):
+    """Four classes, one-row heads too: counts in r dimensions against full feature vectors and argmax in NumPy."""
+    z = []
+    for K, rows in ((4, 4), (2, 1), (2, 2)):
+        problem = random_problem(9, seed, K=K, rows=min(rows, 2))
+        layers = [compress(problem.weights, "symmetric", bits).weights for bits in (2, 3)]
+        tally = count_known(problem, layers, seed=seed, first=0, last=BLOCKS)
+        n = 400_000
+        full = brute_force(problem, layers, n=n, seed=seed + 1)
+        for j in range(2):
+            D, F = ((x[j] / tally.samples) @ problem.priors for x in (tally.made - tally.mended, tally.flips))
+            se = np.sqrt(tally.squares[j] / tally.units / tally.units + full[j, 3] / n)
+            z += [(D - full[j, 2]) / se[0], (F - full[j, 3]) / se[1]]
+        risk = (tally.wrong / tally.samples) @ problem.priors
+        z.append((risk - full[0, 0]) / np.sqrt(risk * (1 / n + 1 / tally.samples)))
+    assert rejected(z) == 0
+
+
+def test_standard_errors_are_honest(seed):
+    """z-scores of 60 independent runs have the variance a standard error promises (chi-square, 0.1 % both sides)."""
+    problem = random_problem(6, seed + 3)
+    What = compress(problem.weights, "symmetric", 3).weights
+    D, F = distortion(problem, What), exact_flips(problem, What)
+    z = []
+    for i in range(60):
+        tally = count_known(problem, [What], seed=1000 + seed + i, first=0, last=4)
+        means = [(x[0] / tally.samples) @ problem.priors for x in (tally.made - tally.mended, tally.flips)]
+        se = np.sqrt((tally.squares[0] / tally.units - np.square(means)) / tally.units)
+        z.append((np.array(means) - [D, F]) / se)
+    total = np.sum(np.square(z), 0)
+    assert ((total > 30.3) & (total < 102.7)).all(), total  # chi2.ppf([5e-4, 0.9995], 60)
+
+
+def test_chunks_and_interruptions_change_nothing():
+    problem = random_problem(7, 1)
+    layers = [compress(problem.weights, "symmetric", bits).weights for bits in (2, 4)]
+    once = count_known(problem, layers, seed=5, first=0, last=13, chunk=32)
+    for other in (count_known(problem, layers, seed=5, first=0, last=13, chunk=3),
+                  count_known(problem, layers, seed=5, first=0, last=6) + count_known(problem, layers, seed=5, first=6, last=13)):
+        for name in ("samples", "wrong", "made", "mended", "flips"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(once, name))
+        np.testing.assert_allclose(other.squares, once.squares, rtol=1e-12)
+    steps = np.array([[0.2, 0.3]])
+    nets = count_networks(problem, steps, each=64, seed=5, first=0, last=5, chunk=2)
+    again = count_networks(problem, steps, each=64, seed=5, first=0, last=5, chunk=8)
+    np.testing.assert_array_equal(nets.made, again.made)
+    np.testing.assert_array_equal(nets.squares, again.squares)
+
+
+def test_seeds_past_32_bits_differ():
+    keys = {tuple(np.asarray(jax.random.key_data(key_of(seed)))) for seed in (0, 1, 7, 2**32, 7 + 2**32, 2**63 - 1)}
+    assert len(keys) == 6
+    np.testing.assert_array_equal(jax.random.key_data(key_of(7)), jax.random.key_data(jax.random.key(7)))
+
+
+def test_counts_go_past_32_bits():
+    big = np.full((1, 2), 2**31 - 5, np.int64)
+    one = Tally(2**31, 2**31, big[0], big, big, big, np.zeros((1, 2)), np.zeros(1))
+    total = one + one
+    assert total.made[0, 0] == 2**32 - 10
+    assert total.samples == 2**32
+
+
+def test_random_networks_against_averaged_risks(seed):
+    """Mean and spread of the counted random networks, unequal steps, against exact risks averaged by other code."""
+    for rows in (2, 1):
+        problem = random_problem(10, seed + 4, rows=rows)
+        steps = np.array([[0.35, 0.2], [0.1, 0.15]])[:, -rows:] * np.abs(problem.weights).max()
+        tally = count_networks(problem, steps, each=256, seed=seed, first=0, last=256)
+        want = distortions(problem, steps, networks=2**16, seed=seed)
+        z = []
+        for j in range(2):
+            D = ((tally.made - tally.mended)[j] / tally.samples) @ problem.priors
+            se = np.sqrt((tally.squares[j, 0] / tally.units - D**2) / tally.units)
+            z.append((D - want[j].mean()) / np.hypot(se, want[j].std() / 2**8))
+        assert rejected(z) == 0
+    problem = random_problem(10, seed + 4)
+    record = run(problem, scheme="symmetric", bits=[3], errors="expected", networks=4096, n=2**22, seed=seed)[0]
+    steps = compress(problem.weights, "symmetric", 3).steps
+    assert record.interval_sources["network"] == pytest.approx(
+        distortions(problem, steps[None], networks=2**16, seed=seed)[0].std(), rel=0.06)
+
+
+def test_run_goes_on_until_the_standard_error_is_met():
+    problem = random_problem(5, 2)
+    (rough,) = run(problem, scheme="symmetric", bits=[3], n=20_000)
+    (fine,) = run(problem, scheme="symmetric", bits=[3], standard_error=5e-5)
+    assert fine.standard_error is not None
+    assert rough.standard_error is not None
+    assert fine.standard_error <= 5.2e-5 < rough.standard_error
+    assert fine.n is not None
+    assert fine.n > 2_000_000
+
+
+def test_same_fields_as_a_prediction():
+    problem = random_problem(5, 2)
+    (estimate,) = run(problem, scheme="affine", bits=[3], n=100_000)
+    (prediction,) = predict(problem, scheme="affine", bits=[3])
+    assert set(prediction.as_dict()) <= set(estimate.as_dict())
+    assert estimate.rate == prediction.rate
+    assert estimate.n is not None
+    assert estimate.n >= 100_000
+
+
+def test_a_zero_count_is_a_bound_not_a_certainty():
+    problem = random_problem(5, 2)
+    (record,) = run(problem, scheme="symmetric", bits=[16], n=2000)
+    assert record.distortion == 0
+    assert record.interval[1] > 0
+    assert record.warnings
+
+
+def test_run_options_are_checked():
+    problem = random_problem(3, 0)
+    for question, named in (({"n": 0}, "n"), ({"n": 5, "standard_error": 0.1}, "both"), ({"standard_error": 2.0}, "standard_error"),
+                            ({"networks": 5}, "networks"), ({"errors": "no"}, "errors")):
+        with pytest.raises(InputError, match=named):
+            run(problem, scheme="symmetric", bits=[3], **question)
+    with pytest.raises(InputError, match="two classes"):
+        run(random_problem(3, 0, K=3), scheme="symmetric", bits=[3])
