@@ -25,8 +25,14 @@ _c, _s11, _s12, _s22 = sympy.symbols("c s11 s12 s22", real=True)
 _Sigma = sympy.Matrix([[_s11, _s12], [_s12, _s22]])
 _margin, _power = (_w.T * _mu)[0] + _c, (_w.T * _Sigma * _w)[0]
 _h = _Sigma * _w
-_EXPLICIT = {m: _margin, s: sqrt(_power), mu_mu: (_mu.T * _mu)[0], mu_h: (_mu.T * _h)[0], h_h: (_h.T * _h)[0],
-             trace: _Sigma.trace()}
+_EXPLICIT = {
+    m: _margin,
+    s: sqrt(_power),
+    mu_mu: (_mu.T * _mu)[0],
+    mu_h: (_mu.T * _h)[0],
+    h_h: (_h.T * _h)[0],
+    trace: _Sigma.trace(),
+}
 
 
 def _explicit(expression: sympy.Expr) -> sympy.Expr:
@@ -38,8 +44,10 @@ def _risk_by_integral(formula: sympy.Expr):
         values = draw(rng, prior=(0.1, 0.9), m=(-2, 2), s=(0.5, 2))
         side = rng.choice((1, -1))
         ends = [0, values["m"] + 12 * values["s"]] if side == 1 else [values["m"] - 12 * values["s"], 0]
-        integral = mpmath.quad(lambda y: mpmath.npdf(y, values["m"], values["s"]), sorted([*ends, values["m"]])
-                               if ends[0] < values["m"] < ends[1] else ends)
+        integral = mpmath.quad(
+            lambda y: mpmath.npdf(y, values["m"], values["s"]),
+            sorted([*ends, values["m"]]) if ends[0] < values["m"] < ends[1] else ends,
+        )
         known = {prior: values["prior"], sign: side, m: values["m"], s: values["s"]}
         return evaluate(formula, known), values["prior"] * integral
 
@@ -55,10 +63,16 @@ binary_risk = Result(
     kind="exact",
     source="definition of the risk; the margin of a Gaussian vector is Gaussian",
     steps=lambda formula: (
-        Identity(text="the density of t is the derivative of Phi((t - m)/s)",
-                 left=sympy.diff(Phi((t - m) / s), t), right=phi((t - m) / s) / s),
-        Numeric(text="class 0 errs when t > 0 and class 1 when t <= 0: the density integrated over the wrong side",
-                sides=_risk_by_integral(formula), points=6),
+        Identity(
+            text="the density of t is the derivative of Phi((t - m)/s)",
+            left=sympy.diff(Phi((t - m) / s), t),
+            right=phi((t - m) / s) / s,
+        ),
+        Numeric(
+            text="class 0 errs when t > 0 and class 1 when t <= 0: the density integrated over the wrong side",
+            sides=_risk_by_integral(formula),
+            points=6,
+        ),
     ),
 )
 
@@ -78,20 +92,31 @@ delta_2 = Result(
     kind="asymptotic (exact to order v)",
     source="delta method of order 2: E R(w + e) - R(w) = tr(v Hess R)/2 + O(v^2)",
     steps=lambda formula: (
-        Identity(text="u = m/s on an explicit class: |grad u|^2 = G",
-                 left=sum((sympy.diff(_margin / sqrt(_power), one) ** 2 for one in _w), sympy.Integer(0)),
-                 right=_explicit(_G)),
-        Identity(text="Laplacian u = T",
-                 left=sum((sympy.diff(_margin / sqrt(_power), one, 2) for one in _w), sympy.Integer(0)),
-                 right=_explicit(_T)),
-        Identity(text="Laplacian Phi(U) = phi(U) (Laplacian U - U |grad U|^2) for any U(w)",
-                 left=sum((sympy.diff(Phi(_U), one, 2) for one in _w), sympy.Integer(0)),
-                 right=sum((phi(_U) * (sympy.diff(_U, one, 2) - _U * sympy.diff(_U, one) ** 2) for one in _w),
-                           sympy.Integer(0))),
-        Identity(text="Dbar = (v/2) Laplacian of pi Phi(u), sign = +1",
-                 left=formula.subs(sign, 1), right=v / 2 * prior * phi(_u) * (_T - _u * _G)),
-        Identity(text="the second class has the opposite sign: 1 - Phi(u) in the place of Phi(u)",
-                 left=formula.subs(sign, -1), right=-formula.subs(sign, 1)),
+        Identity(
+            text="u = m/s on an explicit class: |grad u|^2 = G",
+            left=sum((sympy.diff(_margin / sqrt(_power), one) ** 2 for one in _w), sympy.Integer(0)),
+            right=_explicit(_G),
+        ),
+        Identity(
+            text="Laplacian u = T",
+            left=sum((sympy.diff(_margin / sqrt(_power), one, 2) for one in _w), sympy.Integer(0)),
+            right=_explicit(_T),
+        ),
+        Identity(
+            text="Laplacian Phi(U) = phi(U) (Laplacian U - U |grad U|^2) for any U(w)",
+            left=sum((sympy.diff(Phi(_U), one, 2) for one in _w), sympy.Integer(0)),
+            right=sum((phi(_U) * (sympy.diff(_U, one, 2) - _U * sympy.diff(_U, one) ** 2) for one in _w), sympy.Integer(0)),
+        ),
+        Identity(
+            text="Dbar = (v/2) Laplacian of pi Phi(u), sign = +1",
+            left=formula.subs(sign, 1),
+            right=v / 2 * prior * phi(_u) * (_T - _u * _G),
+        ),
+        Identity(
+            text="the second class has the opposite sign: 1 - Phi(u) in the place of Phi(u)",
+            left=formula.subs(sign, -1),
+            right=-formula.subs(sign, 1),
+        ),
     ),
 )
 
@@ -100,8 +125,14 @@ _z1, _z2 = sympy.symbols("z1 z2", real=True)
 
 def _gaussian_mean(polynomial: sympy.Expr) -> sympy.Expr:
     """E of a quadratic polynomial in (z1, z2) ~ N(mu, Sigma) of the explicit class."""
-    terms = {(0, 0): 1, (1, 0): _mu[0], (0, 1): _mu[1], (2, 0): _mu[0] ** 2 + _s11, (1, 1): _mu[0] * _mu[1] + _s12,
-             (0, 2): _mu[1] ** 2 + _s22}
+    terms = {
+        (0, 0): 1,
+        (1, 0): _mu[0],
+        (0, 1): _mu[1],
+        (2, 0): _mu[0] ** 2 + _s11,
+        (1, 1): _mu[0] * _mu[1] + _s12,
+        (0, 2): _mu[1] ** 2 + _s22,
+    }
     return sum((c * terms[powers] for powers, c in sympy.Poly(polynomial, _z1, _z2).terms()), sympy.Integer(0))
 
 
@@ -110,17 +141,24 @@ marginal = Result(
     statement="Rbar ~ pi Phi(sign m/sqrt(s^2 + v (tr Sigma + |mu|^2))): the textbook answer",
     arguments=(prior, sign, v, m, s, mu_mu, trace),
     formula=prior * Phi(sign * m / sqrt(s**2 + v * (trace + mu_mu))),
-    assumptions=("the noisy margin t + e'z taken as Gaussian", "|z| taken as independent of the margin t: wrong already "
-                 "to order v"),
+    assumptions=(
+        "the noisy margin t + e'z taken as Gaussian",
+        "|z| taken as independent of the margin t: wrong already to order v",
+    ),
     kind="approximation (not exact to any order)",
     source="variance of the noisy margin put into the exact risk",
     steps=lambda formula: (
-        Identity(text="E (e'z)^2 = v E |z|^2 = v (tr Sigma + |mu|^2) on the explicit class",
-                 left=_gaussian_mean(_z1**2 + _z2**2), right=_explicit(trace + mu_mu)),
+        Identity(
+            text="E (e'z)^2 = v E |z|^2 = v (tr Sigma + |mu|^2) on the explicit class",
+            left=_gaussian_mean(_z1**2 + _z2**2),
+            right=_explicit(trace + mu_mu),
+        ),
         Identity(text="at v = 0 it is the risk", left=formula.subs(v, 0), right=risk_plain),
-        Identity(text="its slope in v is that of Phi(sign m/S) along S^2 = s^2 + v E |z|^2",
-                 left=sympy.diff(formula, v).subs(v, 0),
-                 right=prior * phi(sign * m / s) * sign * m * -Rational(1, 2) * (trace + mu_mu) / s**3),
+        Identity(
+            text="its slope in v is that of Phi(sign m/S) along S^2 = s^2 + v E |z|^2",
+            left=sympy.diff(formula, v).subs(v, 0),
+            right=prior * phi(sign * m / s) * sign * m * -Rational(1, 2) * (trace + mu_mu) / s**3,
+        ),
     ),
 )
 
@@ -135,11 +173,12 @@ def _second_order() -> tuple[sympy.Expr, sympy.Expr]:
     U = (m + a) / sqrt(_S**2 + 2 * q)
     at = {a: 0, q: 0}
     moments = {(a, a): v * mu_mu, (a, q): v * mu_h, (q, q): v * h_h}
-    mean = U.subs(at) + sum((sympy.diff(U, i, j).subs(at) * moments[i, j] * (1 if i is not j else Rational(1, 2))
-                             for i, j in moments), sympy.Integer(0))
+    mean = U.subs(at) + sum(
+        (sympy.diff(U, i, j).subs(at) * moments[i, j] * (1 if i is not j else Rational(1, 2)) for i, j in moments),
+        sympy.Integer(0),
+    )
     slope = {i: sympy.diff(U, i).subs(at) for i in (a, q)}
-    variance = sum((slope[i] * slope[j] * moments[i, j] * (2 if i is not j else 1) for i, j in moments),
-                   sympy.Integer(0))
+    variance = sum((slope[i] * slope[j] * moments[i, j] * (2 if i is not j else 1) for i, j in moments), sympy.Integer(0))
     return mean, variance
 
 
@@ -156,18 +195,22 @@ corrected_marginal = Result(
     "(m + e'mu)/sqrt(s1^2 + 2 e'Sigma w), s1^2 = s^2 + v tr Sigma",
     arguments=(prior, sign, v, m, s, mu_mu, mu_h, h_h, trace),
     formula=prior * Phi(sign * _mean / sqrt(1 + _variance)),
-    assumptions=("features Gaussian given the class", "entries of e uncorrelated, mean 0, variance v",
-                 "e'Sigma e replaced by its mean, U taken as Gaussian (both exact to order v)"),
+    assumptions=(
+        "features Gaussian given the class",
+        "entries of e uncorrelated, mean 0, variance v",
+        "e'Sigma e replaced by its mean, U taken as Gaussian (both exact to order v)",
+    ),
     kind="asymptotic (exact to order v)",
     source="conditioning on e: R(w + e) = Phi(sign U); second-order expansion of U, then a Gaussian average",
     steps=lambda formula: (
         Identity(text="mean of U to order v", left=_second_order()[0], right=_mean.subs(s, sqrt(_S**2 - v * trace))),
-        Identity(text="variance of U to order v", left=_second_order()[1],
-                 right=_variance.subs(s, sqrt(_S**2 - v * trace))),
+        Identity(text="variance of U to order v", left=_second_order()[1], right=_variance.subs(s, sqrt(_S**2 - v * trace))),
         Numeric(text="E Phi(U) = Phi(M/sqrt(1 + V)) for U ~ N(M, V)", sides=_gaussian_average),
-        Identity(text="its slope in v at 0 is the delta method's",
-                 left=(sympy.diff(formula, v).subs(v, 0) * exp(_u**2 / 2)).subs(sign, 1),
-                 right=(delta_2.formula / v * exp(_u**2 / 2)).subs(sign, 1)),
+        Identity(
+            text="its slope in v at 0 is the delta method's",
+            left=(sympy.diff(formula, v).subs(v, 0) * exp(_u**2 / 2)).subs(sign, 1),
+            right=(delta_2.formula / v * exp(_u**2 / 2)).subs(sign, 1),
+        ),
     ),
 )
 
@@ -193,20 +236,24 @@ edgeworth_tail = Result(
 def _tail_steps(formula: sympy.Expr):
     eps, D = sympy.symbols("eps D")
     series = sympy.series(sympy.exp(eps * l4 * D**4 / 24 + eps**2 * l6 * D**6 / 720), eps, 0, 3).removeO().subs(eps, 1)
-    density = sum((c * (-1) ** n * sympy.diff(phi(xi), xi, n) for (n,), c in sympy.Poly(series, D).terms()),
-                  sympy.Integer(0))
+    density = sum((c * (-1) ** n * sympy.diff(phi(xi), xi, n) for (n,), c in sympy.Poly(series, D).terms()), sympy.Integer(0))
     return (
-        Identity(text="the operator exp(l4 D^4/24 + l6 D^6/720) to second order, l6 counted as l4^2",
-                 left=series, right=1 + l4 * D**4 / 24 + l6 * D**6 / 720 + l4**2 * D**8 / 1152),
-        Identity(text="minus the derivative of the tail is that operator applied to phi",
-                 left=-sympy.diff(formula, xi) * exp(xi**2 / 2), right=sympy.expand(density * exp(xi**2 / 2))),
+        Identity(
+            text="the operator exp(l4 D^4/24 + l6 D^6/720) to second order, l6 counted as l4^2",
+            left=series,
+            right=1 + l4 * D**4 / 24 + l6 * D**6 / 720 + l4**2 * D**8 / 1152,
+        ),
+        Identity(
+            text="minus the derivative of the tail is that operator applied to phi",
+            left=-sympy.diff(formula, xi) * exp(xi**2 / 2),
+            right=sympy.expand(density * exp(xi**2 / 2)),
+        ),
         Identity(text="the tail at 0 is 1/2: x is symmetric", left=formula.subs(xi, 0), right=Rational(1, 2)),
     )
 
 
 g_minus, g_plus = Symbol("g_minus", positive=True), Symbol("g_plus", positive=True)
-l4_minus, l4_plus, l6_minus, l6_plus = (
-    Symbol(name, real=True) for name in ("l4_minus", "l4_plus", "l6_minus", "l6_plus"))
+l4_minus, l4_plus, l6_minus, l6_plus = (Symbol(name, real=True) for name in ("l4_minus", "l4_plus", "l6_minus", "l6_plus"))
 
 
 def _tail(g: sympy.Expr, fourth: sympy.Expr, sixth: sympy.Expr) -> sympy.Expr:
@@ -237,12 +284,12 @@ def _one_dimensional(integrand: sympy.Expr, flips: bool):
         got = mpmath.quad(lambda y: function(y, ((-y - c) / w) ** 2, ((y - c) / w) ** 2), ends)
         if flips:
             ends = sorted({mpmath.mpf(y) for y in (-16, -4, -1, 0, c, 1, 4, 16)})
-            want = mpmath.quad(lambda y: mpmath.npdf(y, mean, width) * mpmath.ncdf(-abs(y) / (sd * abs((y - c) / w))),
-                               ends)
+            want = mpmath.quad(lambda y: mpmath.npdf(y, mean, width) * mpmath.ncdf(-abs(y) / (sd * abs((y - c) / w))), ends)
         else:
             ends = sorted({mpmath.mpf(y) for y in (-16 * sd, -4 * sd, -w, 0, 4 * sd, 16 * sd)})
-            want = mpmath.quad(lambda e: mpmath.npdf(e, 0, sd)
-                               * mpmath.ncdf(side * (mean + e * mu) / (spread * abs(w + e))), ends)
+            want = mpmath.quad(
+                lambda e: mpmath.npdf(e, 0, sd) * mpmath.ncdf(side * (mean + e * mu) / (spread * abs(w + e))), ends
+            )
             want -= mpmath.ncdf(side * mean / width)
         return got, values["prior"] * want
 
@@ -255,20 +302,33 @@ margin_quadrature = Result(
     "margin, T_k(x, t) = P(e'z > x | t) by edgeworth_tail with variance v g_k(t); this is the integrand",
     arguments=(x, prior, sign, v, m, s, g_minus, g_plus, l4_minus, l4_plus, l6_minus, l6_plus),
     formula=prior * sign * (_below - _above),
-    assumptions=("features Gaussian given the class", "entries of e independent, symmetric, variance v",
-                 "the law of e'z given t by its cumulants up to the sixth"),
+    assumptions=(
+        "features Gaussian given the class",
+        "entries of e independent, symmetric, variance v",
+        "the law of e'z given t by its cumulants up to the sixth",
+    ),
     kind="asymptotic (exact in v; next Edgeworth term of order 1/(effective dimension)^3)",
     source="conditioning on the clean margin",
     steps=lambda formula: (
-        Numeric(text="class 0 at t = -x was right and errs when e'z > x; at t = x it was wrong and is right when e'z <= "
-                "-x, as probable as e'z > x. One feature, normal error: the integral is E R(w + e) - R(w)",
-                sides=_one_dimensional(formula, flips=False), points=4),
-        Identity(text="without Edgeworth terms and with the two conditional variances the integrand is this one",
-                 left=formula.subs({l4_minus: 0, l4_plus: 0, l6_minus: 0, l6_plus: 0}),
-                 right=prior * sign * (phi((x + m) / s) * Phi(-x / sqrt(v * g_minus))
-                                       - phi((x - m) / s) * Phi(-x / sqrt(v * g_plus))) / s),
-        Identity(text="its dependence on the cumulants is that of the tails",
-                 left=sympy.diff(formula, l4_plus), right=-prior * sign * sympy.diff(_above, l4_plus)),
+        Numeric(
+            text="class 0 at t = -x was right and errs when e'z > x; at t = x it was wrong and is right when e'z <= "
+            "-x, as probable as e'z > x. One feature, normal error: the integral is E R(w + e) - R(w)",
+            sides=_one_dimensional(formula, flips=False),
+            points=4,
+        ),
+        Identity(
+            text="without Edgeworth terms and with the two conditional variances the integrand is this one",
+            left=formula.subs({l4_minus: 0, l4_plus: 0, l6_minus: 0, l6_plus: 0}),
+            right=prior
+            * sign
+            * (phi((x + m) / s) * Phi(-x / sqrt(v * g_minus)) - phi((x - m) / s) * Phi(-x / sqrt(v * g_plus)))
+            / s,
+        ),
+        Identity(
+            text="its dependence on the cumulants is that of the tails",
+            left=sympy.diff(formula, l4_plus),
+            right=-prior * sign * sympy.diff(_above, l4_plus),
+        ),
     ),
 )
 
@@ -281,9 +341,15 @@ margin_quadrature_flips = Result(
     kind=margin_quadrature.kind,
     source="conditioning on the clean margin; a flip is an error made or an error mended",
     steps=lambda formula: (
-        Numeric(text="one feature, normal error: the integral over t of the probability of the other sign",
-                sides=_one_dimensional(formula, flips=True), points=4),
-        Identity(text="for sign = 1, flips minus distortion are twice the errors mended",
-                 left=formula - margin_quadrature.formula.subs(sign, 1), right=2 * prior * _above),
+        Numeric(
+            text="one feature, normal error: the integral over t of the probability of the other sign",
+            sides=_one_dimensional(formula, flips=True),
+            points=4,
+        ),
+        Identity(
+            text="for sign = 1, flips minus distortion are twice the errors mended",
+            left=formula - margin_quadrature.formula.subs(sign, 1),
+            right=2 * prior * _above,
+        ),
     ),
 )

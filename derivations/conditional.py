@@ -15,17 +15,20 @@ from derivations.result import Identity, Result
 
 tau = Symbol("tau", real=True)
 mu_i, h_i, Cmu_i, Ch_i, CCmu_i, CCh_i = (
-    Symbol(name, real=True) for name in ("mu_i", "h_i", "Cmu_i", "Ch_i", "CCmu_i", "CCh_i"))
+    Symbol(name, real=True) for name in ("mu_i", "h_i", "Cmu_i", "Ch_i", "CCmu_i", "CCh_i")
+)
 C_ii, CC_ii, CCC_ii = (Symbol(name, nonnegative=True) for name in ("C_ii", "CC_ii", "CCC_ii"))
 b, Cb, CCb = mu_i + h_i * tau, Cmu_i + Ch_i * tau, CCmu_i + CCh_i * tau
 
 # An explicit two-dimensional Gaussian, on which every summand is checked.
 b1, b2, c11, c12, c22, theta1, theta2, theta = (
-    Symbol(name, real=True) for name in ("b1", "b2", "c11", "c12", "c22", "theta1", "theta2", "theta"))
+    Symbol(name, real=True) for name in ("b1", "b2", "c11", "c12", "c22", "theta1", "theta2", "theta")
+)
 _b = sympy.Matrix([b1, b2])
 _C = sympy.Matrix([[c11, c12], [c12, c22]])
-_generating = sympy.exp((sympy.Matrix([[theta1, theta2]]) * _b)[0]
-                        + (sympy.Matrix([[theta1, theta2]]) * _C * sympy.Matrix([theta1, theta2]))[0] / 2)
+_generating = sympy.exp(
+    (sympy.Matrix([[theta1, theta2]]) * _b)[0] + (sympy.Matrix([[theta1, theta2]]) * _C * sympy.Matrix([theta1, theta2]))[0] / 2
+)
 
 
 def _moment(i: int, j: int) -> sympy.Expr:
@@ -68,50 +71,93 @@ def _result(name: str, statement: str, summand: sympy.Expr, degree: int, source:
         shifted = summand.subs({mu_i: b, Cmu_i: Cb, CCmu_i: CCb, h_i: 0, Ch_i: 0, CCh_i: 0}, simultaneous=True)
         return (
             *extra,
-            Identity(text="summed over the coordinates of an explicit correlated Gaussian at tau = 0 it equals the value "
-                     "from the generating function", left=_summed(formula), right=sympy.expand(reference())),
-            Identity(text="the polynomial in tau is that sum at the shifted mean b = mu + h tau",
-                     left=polynomial, right=shifted),
+            Identity(
+                text="summed over the coordinates of an explicit correlated Gaussian at tau = 0 it equals the value "
+                "from the generating function",
+                left=_summed(formula),
+                right=sympy.expand(reference()),
+            ),
+            Identity(
+                text="the polynomial in tau is that sum at the shifted mean b = mu + h tau", left=polynomial, right=shifted
+            ),
         )
 
     return Result(
-        name=name, statement=statement, arguments=tuple(symbol for symbol in order if symbol in symbols),
-        formula=formula, assumptions=("features Gaussian given t",), kind="exact", source=source, steps=steps,
+        name=name,
+        statement=statement,
+        arguments=tuple(symbol for symbol in order if symbol in symbols),
+        formula=formula,
+        assumptions=("features Gaussian given t",),
+        kind="exact",
+        source=source,
+        steps=steps,
     )
 
 
 noise_second = _result(
-    "noise_second", "g(t) = E[|z|^2 | t] = sum_i b_i^2 + C_ii, so that Var(x | t) = v g(t)",
-    b**2 + C_ii, 2, "second moment of a Gaussian vector", lambda: _moment(2, 0) + _moment(0, 2))
+    "noise_second",
+    "g(t) = E[|z|^2 | t] = sum_i b_i^2 + C_ii, so that Var(x | t) = v g(t)",
+    b**2 + C_ii,
+    2,
+    "second moment of a Gaussian vector",
+    lambda: _moment(2, 0) + _moment(0, 2),
+)
 
 norm_variance = _result(
-    "norm_variance", "H(t) = Var(|z|^2 | t) = 2 tr C^2 + 4 b'C b",
-    2 * CC_ii + 4 * b * Cb, 2, "second cumulant of a Gaussian quadratic form", lambda: _norm_cumulant(2))
+    "norm_variance",
+    "H(t) = Var(|z|^2 | t) = 2 tr C^2 + 4 b'C b",
+    2 * CC_ii + 4 * b * Cb,
+    2,
+    "second cumulant of a Gaussian quadratic form",
+    lambda: _norm_cumulant(2),
+)
 
 norm_third = _result(
-    "norm_third", "M3(t) = third cumulant of |z|^2 given t = 8 tr C^3 + 24 b'C^2 b",
-    8 * CCC_ii + 24 * b * CCb, 2, "third cumulant of a Gaussian quadratic form", lambda: _norm_cumulant(3))
+    "norm_third",
+    "M3(t) = third cumulant of |z|^2 given t = 8 tr C^3 + 24 b'C^2 b",
+    8 * CCC_ii + 24 * b * CCb,
+    2,
+    "third cumulant of a Gaussian quadratic form",
+    lambda: _norm_cumulant(3),
+)
 
 fourth_power = _result(
-    "fourth_power", "Z4(t) = E[sum z_i^4 | t] = sum_i b_i^4 + 6 b_i^2 C_ii + 3 C_ii^2",
-    b**4 + 6 * b**2 * C_ii + 3 * C_ii**2, 4, "fourth moment of a normal variable", lambda: _moment(4, 0) + _moment(0, 4))
+    "fourth_power",
+    "Z4(t) = E[sum z_i^4 | t] = sum_i b_i^4 + 6 b_i^2 C_ii + 3 C_ii^2",
+    b**4 + 6 * b**2 * C_ii + 3 * C_ii**2,
+    4,
+    "fourth moment of a normal variable",
+    lambda: _moment(4, 0) + _moment(0, 4),
+)
 
 sixth_power = _result(
-    "sixth_power", "Z6(t) = E[sum z_i^6 | t] = sum_i b_i^6 + 15 b_i^4 C_ii + 45 b_i^2 C_ii^2 + 15 C_ii^3",
-    b**6 + 15 * b**4 * C_ii + 45 * b**2 * C_ii**2 + 15 * C_ii**3, 6, "sixth moment of a normal variable",
-    lambda: _moment(6, 0) + _moment(0, 6))
+    "sixth_power",
+    "Z6(t) = E[sum z_i^6 | t] = sum_i b_i^6 + 15 b_i^4 C_ii + 45 b_i^2 C_ii^2 + 15 C_ii^3",
+    b**6 + 15 * b**4 * C_ii + 45 * b**2 * C_ii**2 + 15 * C_ii**3,
+    6,
+    "sixth moment of a normal variable",
+    lambda: _moment(6, 0) + _moment(0, 6),
+)
 
 fourth_norm_covariance = _result(
     "fourth_norm_covariance",
     "Cov(sum z_i^4, |z|^2 | t) = sum_i 8 (b_i^3 + 3 b_i C_ii) (C b)_i + 12 (b_i^2 + C_ii) (C^2)_ii",
-    8 * (b**3 + 3 * b * C_ii) * Cb + 12 * (b**2 + C_ii) * CC_ii, 4,
+    8 * (b**3 + 3 * b * C_ii) * Cb + 12 * (b**2 + C_ii) * CC_ii,
+    4,
     "Cov(f(z_i), g(z_j)) = sum_k C_ij^k E f^(k) E g^(k)/k!",
-    lambda: (_moment(6, 0) + _moment(0, 6) + _moment(4, 2) + _moment(2, 4)
-             - (_moment(4, 0) + _moment(0, 4)) * (_moment(2, 0) + _moment(0, 2))))
+    lambda: (
+        _moment(6, 0)
+        + _moment(0, 6)
+        + _moment(4, 2)
+        + _moment(2, 4)
+        - (_moment(4, 0) + _moment(0, 4)) * (_moment(2, 0) + _moment(0, 2))
+    ),
+)
 
 # Cumulants of x given t, from those of x given z (k-th: v^(k/2) k_k sum z_i^k) by the law of total cumulance.
 second, variance, third_cumulant, fourth, sixth, covariance = (
-    Symbol(name, real=True) for name in ("g", "H", "M3", "Z4", "Z6", "cov46"))
+    Symbol(name, real=True) for name in ("g", "H", "M3", "Z4", "Z6", "cov46")
+)
 
 
 def _moment_given_z(order: int, S2: sympy.Expr, S4: sympy.Expr, S6: sympy.Expr) -> sympy.Expr:
@@ -125,9 +171,14 @@ def _averaged(order: int) -> sympy.Expr:
     """E[x^order | t]: the moments of S2 = |z|^2, S4 and S6 put in the place of their products."""
     S2, S4, S6 = sympy.symbols("S2 S4 S6")
     expression = sympy.Poly(_moment_given_z(order, S2, S4, S6), S2, S4, S6)
-    means = {(1, 0, 0): second, (2, 0, 0): second**2 + variance,
-             (3, 0, 0): second**3 + 3 * second * variance + third_cumulant,
-             (0, 1, 0): fourth, (1, 1, 0): second * fourth + covariance, (0, 0, 1): sixth}
+    means = {
+        (1, 0, 0): second,
+        (2, 0, 0): second**2 + variance,
+        (3, 0, 0): second**3 + 3 * second * variance + third_cumulant,
+        (0, 1, 0): fourth,
+        (1, 1, 0): second * fourth + covariance,
+        (0, 0, 1): sixth,
+    }
     return sum((coefficient * means[powers] for powers, coefficient in expression.terms()), sympy.Integer(0))
 
 
@@ -140,11 +191,16 @@ noise_fourth_cumulant = Result(
     kind="exact",
     source="law of total cumulance",
     steps=lambda formula: (
-        Identity(text="E[x^4 | z] = 3 v^2 |z|^4 + k4 v^2 sum z_i^4",
-                 left=_moment_given_z(4, *sympy.symbols("S2 S4 S6")),
-                 right=sympy.expand(v**2 * (3 * Symbol("S2") ** 2 + k4 * Symbol("S4")))),
-        Identity(text="kappa_4 = E x^4 - 3 (E x^2)^2, averaged over z given t",
-                 left=formula * (v * second) ** 2, right=_averaged(4) - 3 * _averaged(2) ** 2),
+        Identity(
+            text="E[x^4 | z] = 3 v^2 |z|^4 + k4 v^2 sum z_i^4",
+            left=_moment_given_z(4, *sympy.symbols("S2 S4 S6")),
+            right=sympy.expand(v**2 * (3 * Symbol("S2") ** 2 + k4 * Symbol("S4"))),
+        ),
+        Identity(
+            text="kappa_4 = E x^4 - 3 (E x^2)^2, averaged over z given t",
+            left=formula * (v * second) ** 2,
+            right=_averaged(4) - 3 * _averaged(2) ** 2,
+        ),
     ),
 )
 
@@ -157,13 +213,16 @@ noise_sixth_cumulant = Result(
     kind="exact",
     source="law of total cumulance",
     steps=lambda formula: (
-        Identity(text="E[x^6 | z] = v^3 (15 |z|^6 + 15 k4 |z|^2 sum z_i^4 + k6 sum z_i^6)",
-                 left=_moment_given_z(6, *sympy.symbols("S2 S4 S6")),
-                 right=sympy.expand(v**3 * (15 * Symbol("S2") ** 3 + 15 * k4 * Symbol("S2") * Symbol("S4")
-                                            + k6 * Symbol("S6")))),
-        Identity(text="kappa_6 = E x^6 - 15 E x^4 E x^2 + 30 (E x^2)^3, averaged over z given t",
-                 left=formula * (v * second) ** 3,
-                 right=_averaged(6) - 15 * _averaged(4) * _averaged(2) + 30 * _averaged(2) ** 3),
+        Identity(
+            text="E[x^6 | z] = v^3 (15 |z|^6 + 15 k4 |z|^2 sum z_i^4 + k6 sum z_i^6)",
+            left=_moment_given_z(6, *sympy.symbols("S2 S4 S6")),
+            right=sympy.expand(v**3 * (15 * Symbol("S2") ** 3 + 15 * k4 * Symbol("S2") * Symbol("S4") + k6 * Symbol("S6"))),
+        ),
+        Identity(
+            text="kappa_6 = E x^6 - 15 E x^4 E x^2 + 30 (E x^2)^3, averaged over z given t",
+            left=formula * (v * second) ** 3,
+            right=_averaged(6) - 15 * _averaged(4) * _averaged(2) + 30 * _averaged(2) ** 3,
+        ),
     ),
 )
 
@@ -174,31 +233,37 @@ _y = Symbol("y", real=True)
 def _uniform_cumulant(order: int) -> sympy.Expr:
     """Cumulant of the uniform law on +-1/2, from its moments 1/((k + 1) 2^k)."""
     moment = {k: Rational(1, (k + 1) * 2**k) for k in (2, 4, 6)}
-    return {2: moment[2], 4: moment[4] - 3 * moment[2] ** 2,
-            6: moment[6] - 15 * moment[4] * moment[2] + 30 * moment[2] ** 3}[order]
+    return {2: moment[2], 4: moment[4] - 3 * moment[2] ** 2, 6: moment[6] - 15 * moment[4] * moment[2] + 30 * moment[2] ** 3}[
+        order
+    ]
 
 
 def _error_cumulant(name: str, order: int, constant: sympy.Rational, statement: str) -> Result:
     variance_ = (step_0**2 + step_1**2) / 12
-    formula = (variance_ if order == 2
-               else constant * (step_0**order + step_1**order) / (step_0**2 + step_1**2) ** (order // 2))
+    formula = variance_ if order == 2 else constant * (step_0**order + step_1**order) / (step_0**2 + step_1**2) ** (order // 2)
     return Result(
-        name=name, statement=statement, arguments=(step_0, step_1), formula=formula,
+        name=name,
+        statement=statement,
+        arguments=(step_0, step_1),
+        formula=formula,
         assumptions=("errors of the two rows independent and uniform in +-Delta_0/2 and +-Delta_1/2",),
-        kind="exact", source="cumulants of independent variables add",
+        kind="exact",
+        source="cumulants of independent variables add",
         steps=lambda formula: (
-            Identity(text="moments of the uniform law on +-1/2",
-                     left=sympy.integrate(_y**order, (_y, -Rational(1, 2), Rational(1, 2))),
-                     right=Rational(1, (order + 1) * 2**order)),
-            Identity(text="e = e_1 - e_0: even cumulants of the two rows add",
-                     left=formula * (1 if order == 2 else variance_ ** (order // 2)),
-                     right=_uniform_cumulant(order) * (step_0**order + step_1**order)),
+            Identity(
+                text="moments of the uniform law on +-1/2",
+                left=sympy.integrate(_y**order, (_y, -Rational(1, 2), Rational(1, 2))),
+                right=Rational(1, (order + 1) * 2**order),
+            ),
+            Identity(
+                text="e = e_1 - e_0: even cumulants of the two rows add",
+                left=formula * (1 if order == 2 else variance_ ** (order // 2)),
+                right=_uniform_cumulant(order) * (step_0**order + step_1**order),
+            ),
         ),
     )
 
 
 error_variance = _error_cumulant("error_variance", 2, Rational(1, 12), "v = (Delta_0^2 + Delta_1^2)/12")
-error_k4 = _error_cumulant("error_k4", 4, -Rational(6, 5),
-                           "k4 = -(6/5) (Delta_0^4 + Delta_1^4)/(Delta_0^2 + Delta_1^2)^2")
-error_k6 = _error_cumulant("error_k6", 6, Rational(48, 7),
-                           "k6 = (48/7) (Delta_0^6 + Delta_1^6)/(Delta_0^2 + Delta_1^2)^3")
+error_k4 = _error_cumulant("error_k4", 4, -Rational(6, 5), "k4 = -(6/5) (Delta_0^4 + Delta_1^4)/(Delta_0^2 + Delta_1^2)^2")
+error_k6 = _error_cumulant("error_k6", 6, Rational(48, 7), "k6 = (48/7) (Delta_0^6 + Delta_1^6)/(Delta_0^2 + Delta_1^2)^3")

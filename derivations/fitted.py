@@ -19,8 +19,14 @@ A, B = phi(u_hat), phi(u)
 # Sampling laws: estimates m + x, s^2 (1 + y): Var x = s^2/n, Var y = 2/n, independent; margins of correlation rho.
 _x, _y, _xh, _yh = sympy.symbols("x y x_hat y_hat", real=True)
 _one = (u + _x) / sympy.sqrt(1 + _y)  # u estimated, in units of s = 1
-_COV = {(_x, _x): 1 / count, (_xh, _xh): 1 / count, (_x, _xh): _rho / count,
-        (_y, _y): 2 / count, (_yh, _yh): 2 / count, (_y, _yh): 2 * _rho**2 / count}
+_COV = {
+    (_x, _x): 1 / count,
+    (_xh, _xh): 1 / count,
+    (_x, _xh): _rho / count,
+    (_y, _y): 2 / count,
+    (_yh, _yh): 2 / count,
+    (_y, _yh): 2 * _rho**2 / count,
+}
 
 
 def _covariance(left: sympy.Expr, right: sympy.Expr) -> sympy.Expr:
@@ -42,19 +48,24 @@ class_variance = Result(
     "(pi^2/n) [(A - B)^2 + 2 A B (1 - rho) + (A u_hat - B u)^2/2 + A B u u_hat (1 - rho^2)], A = phi(u_hat), B = phi(u), "
     "rho the correlation of the two margins",
     arguments=(prior, u, u_hat, rho_gap, count),
-    formula=prior**2 / count * ((A - B) ** 2 + 2 * A * B * rho_gap + (A * u_hat - B * u) ** 2 / 2
-                                + A * B * u * u_hat * rho_gap * (2 - rho_gap)),
+    formula=prior**2
+    / count
+    * ((A - B) ** 2 + 2 * A * B * rho_gap + (A * u_hat - B * u) ** 2 / 2 + A * B * u * u_hat * rho_gap * (2 - rho_gap)),
     assumptions=("features Gaussian given the class", "n samples of the class, independent of the layer"),
     kind="asymptotic (order 1/n)",
     source="delta method on the sample mean and covariance of the two margins",
     steps=lambda formula: (
         Identity(text="Var(m/s) = (1 + u^2/2)/n", left=_covariance(_one, _one), right=(1 + u**2 / 2) / count),
-        Identity(text="Cov(m/s, m'/s') = (rho + u u' rho^2/2)/n", left=_covariance(_one, _two),
-                 right=(_rho + u * u_hat * _rho**2 / 2) / count),
-        Identity(text="A^2 Var + B^2 Var' - 2 A B Cov, rearranged so that nothing cancels as rho -> 1",
-                 left=formula * count / prior**2,
-                 right=A**2 * (1 + u_hat**2 / 2) + B**2 * (1 + u**2 / 2)
-                 - 2 * A * B * (_rho + u * u_hat * _rho**2 / 2)),
+        Identity(
+            text="Cov(m/s, m'/s') = (rho + u u' rho^2/2)/n",
+            left=_covariance(_one, _two),
+            right=(_rho + u * u_hat * _rho**2 / 2) / count,
+        ),
+        Identity(
+            text="A^2 Var + B^2 Var' - 2 A B Cov, rearranged so that nothing cancels as rho -> 1",
+            left=formula * count / prior**2,
+            right=A**2 * (1 + u_hat**2 / 2) + B**2 * (1 + u**2 / 2) - 2 * A * B * (_rho + u * u_hat * _rho**2 / 2),
+        ),
     ),
 )
 
@@ -70,9 +81,11 @@ prior_variance = Result(
     kind="exact",
     source="variance of a binomial proportion",
     steps=lambda formula: (
-        Identity(text="Var(p g_0 + (1 - p) g_1) = (g_0 - g_1)^2 Var p, Var p = pi_0 (1 - pi_0)/n",
-                 left=formula, right=sympy.diff(Symbol("p") * (change_0 - change_1), Symbol("p")) ** 2
-                 * prior_0 * (1 - prior_0) / total_count),
+        Identity(
+            text="Var(p g_0 + (1 - p) g_1) = (g_0 - g_1)^2 Var p, Var p = pi_0 (1 - pi_0)/n",
+            left=formula,
+            right=sympy.diff(Symbol("p") * (change_0 - change_1), Symbol("p")) ** 2 * prior_0 * (1 - prior_0) / total_count,
+        ),
         Identity(text="no uncertainty when one class is empty", left=formula.subs(prior_0, 1), right=sympy.Integer(0)),
     ),
 )

@@ -15,8 +15,9 @@ _s_hat = sqrt(s**2 + 2 * q + r)
 _det = sqrt(s**2 * r - q**2)
 _slope = (a * s**2 / m - q) / _det
 _slope_hat = (q + r - a * _s_hat**2 / (m + a)) / _det
-_formula = prior * (2 * OwensT(m / s, _slope) + 2 * OwensT((m + a) / _s_hat, _slope_hat)
-                    + Piecewise((1, m * (m + a) < 0), (0, True)))
+_formula = prior * (
+    2 * OwensT(m / s, _slope) + 2 * OwensT((m + a) / _s_hat, _slope_hat) + Piecewise((1, m * (m + a) < 0), (0, True))
+)
 
 
 def _flip_sides(formula):
@@ -47,14 +48,26 @@ binary_flip_rate = Result(
     kind="exact",
     source="bivariate normal distribution by Owen's T: D. B. Owen, Ann. Math. Statist. 27 (1956) 1075",
     steps=lambda formula: (
-        Identity(text="1 - corr^2 = (s^2 r - q^2)/(s^2 s'^2)",
-                 left=1 - ((s**2 + q) / (s * _s_hat)) ** 2, right=_det**2 / (s**2 * _s_hat**2)),
-        Identity(text="the slope alpha is Owen's (u'/u - corr)/sqrt(1 - corr^2)",
-                 left=_slope, right=((m + a) / m * s / _s_hat - (s**2 + q) / (s * _s_hat)) * s * _s_hat / _det),
-        Identity(text="the slope alpha' is Owen's (u/u' - corr)/sqrt(1 - corr^2)",
-                 left=_slope_hat, right=(m / (m + a) * _s_hat / s - (s**2 + q) / (s * _s_hat)) * s * _s_hat / _det),
-        Numeric(text="it equals the integral over t of the probability that the noisy margin has the other sign",
-                sides=_flip_sides(formula), points=4),
+        Identity(
+            text="1 - corr^2 = (s^2 r - q^2)/(s^2 s'^2)",
+            left=1 - ((s**2 + q) / (s * _s_hat)) ** 2,
+            right=_det**2 / (s**2 * _s_hat**2),
+        ),
+        Identity(
+            text="the slope alpha is Owen's (u'/u - corr)/sqrt(1 - corr^2)",
+            left=_slope,
+            right=((m + a) / m * s / _s_hat - (s**2 + q) / (s * _s_hat)) * s * _s_hat / _det,
+        ),
+        Identity(
+            text="the slope alpha' is Owen's (u/u' - corr)/sqrt(1 - corr^2)",
+            left=_slope_hat,
+            right=(m / (m + a) * _s_hat / s - (s**2 + q) / (s * _s_hat)) * s * _s_hat / _det,
+        ),
+        Numeric(
+            text="it equals the integral over t of the probability that the noisy margin has the other sign",
+            sides=_flip_sides(formula),
+            points=4,
+        ),
     ),
 )
 
@@ -68,9 +81,15 @@ binary_distortion = Result(
     source="difference of two exact risks",
     steps=lambda formula: (
         Identity(text="no error, no distortion", left=formula.subs({a: 0, q: 0, r: 0}), right=sympy.Integer(0)),
-        Identity(text="Var((w + e)'z) = s^2 + 2 q + r: slope in a", left=sympy.diff(formula, a),
-                 right=prior * sign * phi(sign * (m + a) / _s_hat) / _s_hat),
-        Identity(text="and slope in r", left=sympy.diff(formula, r),
-                 right=-prior * sign * phi(sign * (m + a) / _s_hat) * (m + a) / (2 * _s_hat**3)),
+        Identity(
+            text="Var((w + e)'z) = s^2 + 2 q + r: slope in a",
+            left=sympy.diff(formula, a),
+            right=prior * sign * phi(sign * (m + a) / _s_hat) / _s_hat,
+        ),
+        Identity(
+            text="and slope in r",
+            left=sympy.diff(formula, r),
+            right=-prior * sign * phi(sign * (m + a) / _s_hat) * (m + a) / (2 * _s_hat**3),
+        ),
     ),
 )

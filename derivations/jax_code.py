@@ -54,8 +54,10 @@ def compile_result(
         return parts if isinstance(result.formula, tuple) else parts[0]
 
     call.__name__ = result.name
-    call.__doc__ = (f"{result.statement}\n\nArguments: {', '.join(names)}. Kind: {result.kind}. Assumes: "
-                    f"{'; '.join(result.assumptions)}. Source: {result.source}.")
+    call.__doc__ = (
+        f"{result.statement}\n\nArguments: {', '.join(names)}. Kind: {result.kind}. Assumes: "
+        f"{'; '.join(result.assumptions)}. Source: {result.source}."
+    )
     return call
 
 

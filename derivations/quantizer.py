@@ -24,7 +24,6 @@ sigma_0, sigma_1 = Symbol("sigma_0", positive=True), Symbol("sigma_1", positive=
 rho = Symbol("rho", real=True)
 
 
-
 def _sawtooth() -> Identity:
     return Identity(
         text="the error of one cell, e/Delta = -y on (-1/2, 1/2), has sine coefficients 2 (-1)^n/(2 pi n)",
@@ -51,8 +50,10 @@ def _characteristic() -> Identity:
 
 
 def _series(term) -> sympy.Expr:
-    return sum(((-1) ** j * cos(2 * pi * j * offset) * exp(-2 * (pi * j * s / step) ** 2) * term(j)
-                for j in range(1, TERMS + 1)), sympy.Integer(0))
+    return sum(
+        ((-1) ** j * cos(2 * pi * j * offset) * exp(-2 * (pi * j * s / step) ** 2) * term(j) for j in range(1, TERMS + 1)),
+        sympy.Integer(0),
+    )
 
 
 def _cells(values: dict, integrand) -> mpmath.mpf:
@@ -90,8 +91,10 @@ quantizer_moments = Result(
     steps=lambda formula: (
         _parabola(),
         _characteristic(),
-        Numeric(text="the series equals the sum over cells of Int (Q(w) - w)^2 f(w) dw",
-                sides=_against_cells(formula, lambda w, e: e**2)),
+        Numeric(
+            text="the series equals the sum over cells of Int (Q(w) - w)^2 f(w) dw",
+            sides=_against_cells(formula, lambda w, e: e**2),
+        ),
     ),
 )
 
@@ -111,8 +114,10 @@ quantizer_weight_product = Result(
             left=-sympy.diff(exp(-(freq**2) * s**2 / 2), freq),
             right=freq * s**2 * exp(-(freq**2) * s**2 / 2),
         ),
-        Numeric(text="the series equals the sum over cells of Int (Q(w) - w) w f(w) dw",
-                sides=_against_cells(formula, lambda w, e: e * w)),
+        Numeric(
+            text="the series equals the sum over cells of Int (Q(w) - w) w f(w) dw",
+            sides=_against_cells(formula, lambda w, e: e * w),
+        ),
     ),
 )
 
@@ -122,10 +127,16 @@ def _cell_steps(integrand):
         density = phi(x / s) / s
         return (
             Identity(text="an empty cell contributes nothing", left=formula.subs(low, high), right=sympy.Integer(0)),
-            Identity(text="d/d high of the cell's contribution is the integrand at its upper end",
-                     left=sympy.diff(formula, high), right=(integrand * density).subs(x, high)),
-            Identity(text="d/d low is minus the integrand at its lower end",
-                     left=sympy.diff(formula, low), right=-(integrand * density).subs(x, low)),
+            Identity(
+                text="d/d high of the cell's contribution is the integrand at its upper end",
+                left=sympy.diff(formula, high),
+                right=(integrand * density).subs(x, high),
+            ),
+            Identity(
+                text="d/d low is minus the integrand at its lower end",
+                left=sympy.diff(formula, low),
+                right=-(integrand * density).subs(x, low),
+            ),
         )
 
     return steps
@@ -167,8 +178,11 @@ gain = Result(
     kind="exact",
     source="regression of the error on the weight; argmax is invariant under a common positive gain",
     steps=lambda formula: (
-        Identity(text="with e = alpha w + eps, alpha = E[e w]/s^2, the rest eps is uncorrelated with w",
-                 left=(alpha * s**2 - alpha * s**2), right=sympy.Integer(0)),
+        Identity(
+            text="with e = alpha w + eps, alpha = E[e w]/s^2, the rest eps is uncorrelated with w",
+            left=(alpha * s**2 - alpha * s**2),
+            right=sympy.Integer(0),
+        ),
         Identity(
             text="E eps^2 = E e^2 - 2 alpha E[e w] + alpha^2 s^2 and w + e = (1 + alpha)(w + eps/(1 + alpha)), so that "
             "v_eff (1 + alpha)^2 = E eps^2",
@@ -186,8 +200,13 @@ def _rows(rng):
 
     def mean_error(w):  # w_1 given w_0 = w is N(rho sd_1/sd_0 w, sd_1^2 (1 - rho^2)); its smoothed sawtooth
         mean, rest = correlation * sd_1 / sd_0 * w, sd_1**2 * (1 - correlation**2)
-        return sum((-1) ** j * mpmath.sin(2 * mpmath.pi * j * mean) * mpmath.exp(-2 * (mpmath.pi * j) ** 2 * rest) / j
-                   for j in range(1, 25)) / mpmath.pi
+        return (
+            sum(
+                (-1) ** j * mpmath.sin(2 * mpmath.pi * j * mean) * mpmath.exp(-2 * (mpmath.pi * j) ** 2 * rest) / j
+                for j in range(1, 25)
+            )
+            / mpmath.pi
+        )
 
     edges = [j + mpmath.mpf(1) / 2 for j in range(-6, 6)]
     product = mpmath.quad(lambda w: (mpmath.nint(w) - w) * mean_error(w) * mpmath.npdf(w, 0, sd_0), edges)
@@ -206,12 +225,23 @@ def _row_steps(formula):
     diagonal = formula.subs({n_0: i, n_1: i, sigma_1: sigma_0, rho: -1})
     return (
         _sawtooth(),
-        Identity(text="sin A sin B = (cos(A - B) - cos(A + B))/2: the rows' errors correlate through the laws of "
-                 "n_0 w_0 - n_1 w_1 and n_0 w_0 + n_1 w_1", left=sin(A) * sin(B), right=(cos(A - B) - cos(A + B)) / 2),
-        Identity(text="tied rows, w_1 = -w_0, wide against the step: the terms n_0 = n_1 add up to -1",
-                 left=Sum(sympy.limit(diagonal, sigma_0, oo), (i, 1, oo)).doit(), right=sympy.Integer(-1)),
-        Numeric(text="the double series equals E[e_0 e_1]/(Delta_0 Delta_1/12) by quadrature over w_0", sides=sides,
-                tolerance=1e-9, points=2),
+        Identity(
+            text="sin A sin B = (cos(A - B) - cos(A + B))/2: the rows' errors correlate through the laws of "
+            "n_0 w_0 - n_1 w_1 and n_0 w_0 + n_1 w_1",
+            left=sin(A) * sin(B),
+            right=(cos(A - B) - cos(A + B)) / 2,
+        ),
+        Identity(
+            text="tied rows, w_1 = -w_0, wide against the step: the terms n_0 = n_1 add up to -1",
+            left=Sum(sympy.limit(diagonal, sigma_0, oo), (i, 1, oo)).doit(),
+            right=sympy.Integer(-1),
+        ),
+        Numeric(
+            text="the double series equals E[e_0 e_1]/(Delta_0 Delta_1/12) by quadrature over w_0",
+            sides=sides,
+            tolerance=1e-9,
+            points=2,
+        ),
     )
 
 
@@ -227,8 +257,7 @@ row_correlation = Result(
     "-(6/pi^2) sum_n exp(-2 pi^2 n^2 s_+^2/Delta^2)/n^2, s_+ = sd(w_0 + w_1), hence -1 for tied rows w_1 = -w_0",
     arguments=(n_0, n_1, sigma_0, sigma_1, rho),
     formula=6 / pi**2 * (-1) ** (n_0 + n_1) / (n_0 * n_1) * (_frequency(+1) - _frequency(-1)),
-    assumptions=("rows jointly Gaussian with mean zero, correlation rho, sigma_k = s_k/Delta_k",
-                 "mid-tread, no clipping"),
+    assumptions=("rows jointly Gaussian with mean zero, correlation rho, sigma_k = s_k/Delta_k", "mid-tread, no clipping"),
     kind="exact",
     source="Fourier series of the two sawtooths",
     steps=_row_steps,

@@ -41,8 +41,9 @@ class Numeric:
         rng = random.Random(self.text)
         with mpmath.workdps(DIGITS):
             for _ in range(self.points):
-                left, right = (mpmath.mpf(side) if not isinstance(side, sympy.Basic) else _number(side)
-                               for side in self.sides(rng))
+                left, right = (
+                    mpmath.mpf(side) if not isinstance(side, sympy.Basic) else _number(side) for side in self.sides(rng)
+                )
                 if not abs(left - right) <= self.tolerance * max(abs(left), abs(right)):
                     return False
         return True
@@ -128,5 +129,3 @@ def evaluate(expression: sympy.Expr, values: dict) -> mpmath.mpf:
 def draw(rng: random.Random, **ranges: tuple[float, float]) -> dict[str, mpmath.mpf]:
     """Random numbers by name, uniform in the given ranges."""
     return {name: mpmath.mpf(rng.uniform(low, high)) for name, (low, high) in ranges.items()}
-
-

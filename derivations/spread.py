@@ -32,8 +32,9 @@ _MOMENT = {0: sympy.Integer(1), 1: sympy.Integer(0), 2: v, 3: sympy.Integer(0), 
 
 def _mean(polynomial: sympy.Expr) -> sympy.Expr:
     """E over the independent n1, n2."""
-    return sum((c * _MOMENT[i] * _MOMENT[j] for (i, j), c in sympy.Poly(sympy.expand(polynomial), _n1, _n2).terms()),
-               sympy.Integer(0))
+    return sum(
+        (c * _MOMENT[i] * _MOMENT[j] for (i, j), c in sympy.Poly(sympy.expand(polynomial), _n1, _n2).terms()), sympy.Integer(0)
+    )
 
 
 def _form(matrix: sympy.Matrix) -> sympy.Expr:
@@ -46,13 +47,15 @@ reduced_mean = Result(
     statement="E[r_k | x] = e_x'Sigma_k e_x + v tr(Q Sigma_k)",
     arguments=(v, from_mean, trace_Q),
     formula=from_mean + v * trace_Q,
-    assumptions=("the part of e orthogonal to the directions of x has mean 0 and covariance v Q given x (exact for normal "
-                 "e)",),
+    assumptions=("the part of e orthogonal to the directions of x has mean 0 and covariance v Q given x (exact for normal e)",),
     kind="exact",
     source="mean of a quadratic form",
     steps=lambda formula: (
-        Identity(text="on an explicit case", left=_mean(_form(_S)),
-                 right=sympy.expand(formula.subs({from_mean: (_e.T * _S * _e)[0], trace_Q: _S.trace()}))),
+        Identity(
+            text="on an explicit case",
+            left=_mean(_form(_S)),
+            right=sympy.expand(formula.subs({from_mean: (_e.T * _S * _e)[0], trace_Q: _S.trace()})),
+        ),
         Identity(text="cross terms vanish: E n = 0", left=_mean(_n1 * _s11 * _e1), right=sympy.Integer(0)),
     ),
 )
@@ -70,10 +73,16 @@ reduced_covariance = Result(
         Identity(
             text="on an explicit case with independent entries of kurtosis k4",
             left=sympy.expand(_mean(_form(_S) * _form(_U)) - _mean(_form(_S)) * _mean(_form(_U))),
-            right=sympy.expand(formula.subs({
-                cross: (_e.T * _S * _U * _e)[0], trace_QQ: (_S * _U).trace(), diagonal: _s11 * _t11 + _s22 * _t22})),
+            right=sympy.expand(
+                formula.subs(
+                    {cross: (_e.T * _S * _U * _e)[0], trace_QQ: (_S * _U).trace(), diagonal: _s11 * _t11 + _s22 * _t22}
+                )
+            ),
         ),
-        Identity(text="for one form and k4 = 0 it is the textbook 4 v e'Sigma^2 e + 2 v^2 tr Sigma^2",
-                 left=formula.subs(k4, 0), right=4 * v * cross + 2 * v**2 * trace_QQ),
+        Identity(
+            text="for one form and k4 = 0 it is the textbook 4 v e'Sigma^2 e + 2 v^2 tr Sigma^2",
+            left=formula.subs(k4, 0),
+            right=4 * v * cross + 2 * v**2 * trace_QQ,
+        ),
     ),
 )

@@ -8,8 +8,12 @@ from theory.setting.door import Parser, add_json, add_seed, print_json, print_ta
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="figures", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="distortion, failure_map, spread, actual_errors, real_pairs, "
-                        "real_hypotheses (default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="distortion, failure_map, spread, actual_errors, real_pairs, real_hypotheses (default: all)",
+    )
     parser.add_argument("--out", default="out", metavar="DIR", help="where PDF, PNG and CSV go (default out)")
     add_seed(parser)
     add_json(parser)
@@ -27,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_table(table, list(table[0]))
         held, exact = holding(comparison)
         if exact:
-            print(f"{held} of {exact} exact claims hold (one Holm family at 0.1 %); comparison.csv has all {len(comparison)} rows")
+            print(
+                f"{held} of {exact} exact claims hold (one Holm family at 0.1 %); comparison.csv has all {len(comparison)} rows"
+            )
 
     parser.set_defaults(run=work)
     return run(parser, argv)

@@ -22,8 +22,9 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Actual distortion over the one expected under uniform independent errors, for many layers."""
     table, comparison = [], []
     for index in range(PROBLEMS):
-        plain = synthetic(classes=2, features=FEATURES, separation=2.5, priors="equal", layer="optimal",
-                          seed=seed + 1000 + index)
+        plain = synthetic(
+            classes=2, features=FEATURES, separation=2.5, priors="equal", layer="optimal", seed=seed + 1000 + index
+        )
         w = plain.weights[1] - plain.weights[0]
         c = plain.bias[1] - plain.bias[0]
         tied = replace(plain, weights=np.stack([-w, w]) / 2, bias=np.array([-c, c]) / 2)
@@ -35,15 +36,39 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 factor = gaussian_gain(float(problem.weights.std() / steps[0])) * (2 if kind == "tied rows" else 1)
                 mean = expected_distortion(problem, v=v, k4=k4, k6=k6)
                 corrected = expected_distortion(problem, v=v * factor, k4=k4, k6=k6)
-                table.append({"rows": kind, "problem": index, "bits": one.bits, "actual": one.distortion, "expected": mean,
-                              "ratio": one.distortion / mean, "factor": factor, "corrected": corrected / mean})
+                table.append(
+                    {
+                        "rows": kind,
+                        "problem": index,
+                        "bits": one.bits,
+                        "actual": one.distortion,
+                        "expected": mean,
+                        "ratio": one.distortion / mean,
+                        "factor": factor,
+                        "corrected": corrected / mean,
+                    }
+                )
     for kind in ("independent rows", "tied rows"):
         for width in BITS:
             cell = [one for one in table if one["rows"] == kind and one["bits"] == width]
             values = np.array([one["actual"] for one in cell])
-            comparison.append(row(
-                NAME, kind, "distortion", 2, FEATURES, "symmetric", width, "expected", "margin_quadrature", "approximation",
-                np.mean([one["expected"] for one in cell]), values.mean(), values.std(ddof=1) / np.sqrt(len(values))))
+            comparison.append(
+                row(
+                    NAME,
+                    kind,
+                    "distortion",
+                    2,
+                    FEATURES,
+                    "symmetric",
+                    width,
+                    "expected",
+                    "margin_quadrature",
+                    "approximation",
+                    np.mean([one["expected"] for one in cell]),
+                    values.mean(),
+                    values.std(ddof=1) / np.sqrt(len(values)),
+                )
+            )
     return table, comparison
 
 
@@ -55,13 +80,37 @@ def draw(table: list[dict[str, Any]]):
         for width in BITS:
             ratio = np.array([one["ratio"] for one in table if one["rows"] == kind and one["bits"] == width])
             first = width == BITS[0]
-            axis.plot(width + rng.uniform(-0.16, 0.16, len(ratio)), ratio, ".", color="0.6", markersize=3,
-                      label="one layer" if first else None)
-            axis.errorbar(width, ratio.mean(), 1.96 * ratio.std(ddof=1) / np.sqrt(len(ratio)), color="#D55E00", marker="o",
-                          markersize=4, capsize=3, linestyle="none", label=f"mean of {len(ratio)} layers, 95 %" if first else None)
-        theory = [np.mean([one["corrected"] for one in table if one["rows"] == kind and one["bits"] == width]) for width in BITS]
-        axis.plot(BITS, theory, "--s", color="#0072B2", markersize=4, markerfacecolor="none",
-                  label="theory with the error variance corrected:\ngain of coarse steps, 2 for tied rows")
+            axis.plot(
+                width + rng.uniform(-0.16, 0.16, len(ratio)),
+                ratio,
+                ".",
+                color="0.6",
+                markersize=3,
+                label="one layer" if first else None,
+            )
+            axis.errorbar(
+                width,
+                ratio.mean(),
+                1.96 * ratio.std(ddof=1) / np.sqrt(len(ratio)),
+                color="#D55E00",
+                marker="o",
+                markersize=4,
+                capsize=3,
+                linestyle="none",
+                label=f"mean of {len(ratio)} layers, 95 %" if first else None,
+            )
+        theory = [
+            np.mean([one["corrected"] for one in table if one["rows"] == kind and one["bits"] == width]) for width in BITS
+        ]
+        axis.plot(
+            BITS,
+            theory,
+            "--s",
+            color="#0072B2",
+            markersize=4,
+            markerfacecolor="none",
+            label="theory with the error variance corrected:\ngain of coarse steps, 2 for tied rows",
+        )
         axis.axhline(1, color="black", linewidth=0.8, label="uniform, independent errors")
         axis.set_title(f"{kind}, d = {FEATURES}")
         axis.set_xlabel("bits per weight")

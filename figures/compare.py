@@ -8,8 +8,22 @@ from scipy.stats import norm
 
 from theory.setting.record import Record
 
-COLUMNS = ("figure", "problem", "quantity", "K", "d", "scheme", "bits", "errors", "method", "claim", "theory", "simulation",
-           "standard_error", "z")
+COLUMNS: tuple[str, ...] = (
+    "figure",
+    "problem",
+    "quantity",
+    "K",
+    "d",
+    "scheme",
+    "bits",
+    "errors",
+    "method",
+    "claim",
+    "theory",
+    "simulation",
+    "standard_error",
+    "z",
+)
 FAMILY_RATE = 1e-3  # chance that a true family of exact claims has a row counted as failed (Holm)
 
 
@@ -19,15 +33,51 @@ def join(figure: str, problem: str, K: int, d: int, claim: str, prediction: Reco
         "distortion": (prediction.distortion, estimate.distortion, estimate.standard_error),
         "flip_rate": (prediction.flip_rate, estimate.flip_rate, estimate.flip_rate_standard_error),
     }
-    return [row(figure, problem, quantity, K, d, prediction.scheme, prediction.bits, prediction.errors, prediction.method,
-                claim, *values) for quantity, values in pairs.items()]
+    return [
+        row(
+            figure,
+            problem,
+            quantity,
+            K,
+            d,
+            prediction.scheme,
+            prediction.bits,
+            prediction.errors,
+            prediction.method,
+            claim,
+            *values,
+        )
+        for quantity, values in pairs.items()
+    ]
 
 
-def row(figure, problem, quantity, K, d, scheme, bits, errors, method, claim, theory, simulation, standard_error):
+def row(
+    figure, problem, quantity, K, d, scheme, bits, errors, method, claim, theory, simulation, standard_error
+) -> dict[str, Any]:
     """One row; z is left empty where the simulation saw nothing to be uncertain about."""
     z = (simulation - theory) / standard_error if standard_error else None
-    return dict(zip(COLUMNS, (figure, problem, quantity, K, d, scheme, bits, errors, method, claim, float(theory),
-                              float(simulation), standard_error, z), strict=True))
+    return dict(
+        zip(
+            COLUMNS,
+            (
+                figure,
+                problem,
+                quantity,
+                K,
+                d,
+                scheme,
+                bits,
+                errors,
+                method,
+                claim,
+                float(theory),
+                float(simulation),
+                standard_error,
+                z,
+            ),
+            strict=True,
+        )
+    )
 
 
 def holding(rows: Sequence[dict[str, Any]]) -> tuple[int, int]:
@@ -47,7 +97,16 @@ def shortened(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     table = []
     for (figure, quantity, errors, method, claim), members in groups.items():
         z = np.array([one["z"] for one in members if one["z"] is not None])
-        table.append({"figure": figure, "quantity": quantity, "errors": errors, "method": method, "claim": claim,
-                      "rows": len(members), "largest |z|": float(np.abs(z).max()) if len(z) else None,
-                      "rms z": float(np.sqrt(np.mean(z**2))) if len(z) else None})
+        table.append(
+            {
+                "figure": figure,
+                "quantity": quantity,
+                "errors": errors,
+                "method": method,
+                "claim": claim,
+                "rows": len(members),
+                "largest |z|": float(np.abs(z).max()) if len(z) else None,
+                "rms z": float(np.sqrt(np.mean(z**2))) if len(z) else None,
+            }
+        )
     return table

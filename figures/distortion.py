@@ -37,37 +37,80 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in BITS])
             pair = pair_of(problem)
             at = binary.margin(pair)
-            methods = {method: [float(expected_average(pair, at, Errors(step), method, seed)[1].distortion @ pair.priors)
-                                for step in steps] for method in METHODS}
+            methods = {
+                method: [
+                    float(expected_average(pair, at, Errors(step), method, seed)[1].distortion @ pair.priors) for step in steps
+                ]
+                for method in METHODS
+            }
             averaged = distortions(problem, steps, networks=2**22 // max(d, 64), seed=seed + 1, antithetic=True)
             for i, width in enumerate(BITS):
                 reference, se = averaged[i].mean(), averaged[i].std(ddof=1) / np.sqrt(averaged.shape[1])
-                table.append({
-                    "layer": layer, "d": d, "bits": width, "best_method": best[i].method, "best": best[i].distortion,
-                    "low": best[i].interval[0], "high": best[i].interval[1],
-                    **{method: values[i] for method, values in methods.items()},
-                    "counted": counted[i].distortion, "counted_standard_error": counted[i].standard_error,
-                    "averaged": reference, "averaged_standard_error": se,
-                })
+                table.append(
+                    {
+                        "layer": layer,
+                        "d": d,
+                        "bits": width,
+                        "best_method": best[i].method,
+                        "best": best[i].distortion,
+                        "low": best[i].interval[0],
+                        "high": best[i].interval[1],
+                        **{method: values[i] for method, values in methods.items()},
+                        "counted": counted[i].distortion,
+                        "counted_standard_error": counted[i].standard_error,
+                        "averaged": reference,
+                        "averaged_standard_error": se,
+                    }
+                )
                 comparison += join(NAME, name, 2, d, "approximation", best[i], counted[i])
                 for method in ("delta_2", "marginal", "corrected_marginal"):
-                    comparison.append(row(NAME, name, "distortion", 2, d, "symmetric", width, "expected", method,
-                                          "approximation", methods[method][i], reference, se))
+                    comparison.append(
+                        row(
+                            NAME,
+                            name,
+                            "distortion",
+                            2,
+                            d,
+                            "symmetric",
+                            width,
+                            "expected",
+                            method,
+                            "approximation",
+                            methods[method][i],
+                            reference,
+                            se,
+                        )
+                    )
             predictions, estimates = predict(problem, **question), run(problem, **question)
             for prediction, estimate in zip(predictions, estimates, strict=True):
                 comparison += join(NAME, name, 2, d, "exact", prediction, estimate)
             prediction, estimate = predictions[0], estimates[0]
             n = (estimate.n or 0) / 2
-            comparison.append(row(NAME, name, "risk", 2, d, "symmetric", BITS[0], "actual", "binary_risk", "exact",
-                                  prediction.risk_before, estimate.risk_before,
-                                  np.sqrt(estimate.risk_before * (1 - estimate.risk_before) / n)))
+            comparison.append(
+                row(
+                    NAME,
+                    name,
+                    "risk",
+                    2,
+                    d,
+                    "symmetric",
+                    BITS[0],
+                    "actual",
+                    "binary_risk",
+                    "exact",
+                    prediction.risk_before,
+                    estimate.risk_before,
+                    np.sqrt(estimate.risk_before * (1 - estimate.risk_before) / n),
+                )
+            )
     return table, comparison
 
 
 def draw(table: list[dict[str, Any]]):
     """For each layer and dimension the distortion on a log axis, and below it every formula over the averaged exact risks."""
-    figure, axes = plt.subplots(4, len(FEATURES), figsize=(7, 7), sharex=True, squeeze=False,
-                                gridspec_kw={"height_ratios": [2, 1] * 2})
+    figure, axes = plt.subplots(
+        4, len(FEATURES), figsize=(7, 7), sharex=True, squeeze=False, gridspec_kw={"height_ratios": [2, 1] * 2}
+    )
     for i, layer in enumerate(LAYERS):
         for axis, below, d in zip(axes[2 * i], axes[2 * i + 1], FEATURES, strict=True):
             rows = [one for one in table if one["layer"] == layer and one["d"] == d]
@@ -85,17 +128,25 @@ def draw(table: list[dict[str, Any]]):
 
 def _levels(axis, rows: list[dict[str, Any]]) -> None:
     bits = [one["bits"] for one in rows]
-    axis.fill_between(bits, [max(100 * one["low"], 1e-9) for one in rows], [100 * one["high"] for one in rows], color="0.85",
-                      label="95 % of networks, predicted")
+    axis.fill_between(
+        bits,
+        [max(100 * one["low"], 1e-9) for one in rows],
+        [100 * one["high"] for one in rows],
+        color="0.85",
+        label="95 % of networks, predicted",
+    )
     for method, style in METHODS.items():
         axis.plot(bits, [100 * one[method] for one in rows], **style)
-    for key, style, label in (("counted", SIMULATION, "counted, 2 million vectors"),
-                              ("averaged", REFERENCE, "exact risks averaged")):
+    for key, style, label in (
+        ("counted", SIMULATION, "counted, 2 million vectors"),
+        ("averaged", REFERENCE, "exact risks averaged"),
+    ):
         seen = [one for one in rows if one[key] > 2 * one[f"{key}_standard_error"]]
         error = np.array([1.96 * 100 * one[f"{key}_standard_error"] for one in seen])
         value = np.array([100 * one[key] for one in seen])
-        axis.errorbar([one["bits"] for one in seen], value, np.stack([np.minimum(error, 0.999 * value), error]), label=label,
-                      **style)
+        axis.errorbar(
+            [one["bits"] for one in seen], value, np.stack([np.minimum(error, 0.999 * value), error]), label=label, **style
+        )
     axis.set_yscale("log")
     axis.set_ylim(100 * min(one["averaged"] for one in rows) / 4, 100)
     axis.set_xticks(bits)

@@ -20,8 +20,23 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     comparison = []
     for one in table:
         name = f"{one['layer']}, d = {one['d']}"
-        comparison.append(row(NAME, name, "distortion", 2, one["d"], "symmetric", one["bits"], "expected", one["method"],
-                              "approximation", one["predict"], one["reference"], one["standard_error"]))
+        comparison.append(
+            row(
+                NAME,
+                name,
+                "distortion",
+                2,
+                one["d"],
+                "symmetric",
+                one["bits"],
+                "expected",
+                one["method"],
+                "approximation",
+                one["predict"],
+                one["reference"],
+                one["standard_error"],
+            )
+        )
     return table, comparison
 
 

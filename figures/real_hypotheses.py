@@ -19,19 +19,36 @@ def draw(table: list[dict[str, Any]]):
     """Effects in percentage points, one point a pair, by hypothesis; the share of pairs where it is rejected."""
     widths = sorted({one["bits"] for one in table})
     figure, axes = plt.subplots(1, len(widths), figsize=(7, 2.4), sharey=True, squeeze=False)
-    order = sorted({one["hypothesis"] for one in table},
-                   key=lambda name: np.median([abs(one["effect"]) for one in table if one["hypothesis"] == name]))
+    order = sorted(
+        {one["hypothesis"] for one in table},
+        key=lambda name: np.median([abs(one["effect"]) for one in table if one["hypothesis"] == name]),
+    )
     rng = np.random.default_rng(0)
     for axis, width in zip(axes[0], widths, strict=True):
         for position, name in enumerate(order):
             rows = [one for one in table if one["hypothesis"] == name and one["bits"] == width]
             effects = np.array([100 * one["effect"] for one in rows])
-            axis.plot(effects, position + rng.uniform(-0.18, 0.18, len(rows)), ".", color="#0072B2", markersize=3,
-                      label="one pair of classes" if position == 0 else None)
-            axis.plot([np.median(effects)], [position], "|", color="black", markersize=14, markeredgewidth=1.6,
-                      label="median" if position == 0 else None)
+            axis.plot(
+                effects,
+                position + rng.uniform(-0.18, 0.18, len(rows)),
+                ".",
+                color="#0072B2",
+                markersize=3,
+                label="one pair of classes" if position == 0 else None,
+            )
+            axis.plot(
+                [np.median(effects)],
+                [position],
+                "|",
+                color="black",
+                markersize=14,
+                markeredgewidth=1.6,
+                label="median" if position == 0 else None,
+            )
             rejected = np.mean([not one["holds"] for one in rows])
-            axis.text(1.01, position, f"{100 * rejected:.0f} %", transform=axis.get_yaxis_transform(), va="center", fontsize=6.5)
+            axis.text(
+                1.01, position, f"{100 * rejected:.0f} %", transform=axis.get_yaxis_transform(), va="center", fontsize=6.5
+            )
         axis.text(1.01, len(order) - 0.4, "rejected", transform=axis.get_yaxis_transform(), fontsize=6.5)
         axis.axvline(0, color="black", linewidth=0.6)
         axis.set_yticks(range(len(order)), order)

@@ -16,8 +16,7 @@ BITS = (2, 3, 4)
 def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Statistics of one half of the test images, counts of the other half."""
     problem, counts, _ = shipped()
-    chosen = [one for one in counts
-              if one["scheme"] == "symmetric" and one["granularity"] == "tensor" and one["bits"] in BITS]
+    chosen = [one for one in counts if one["scheme"] == "symmetric" and one["granularity"] == "tensor" and one["bits"] in BITS]
     table = [one for errors in ("actual", "expected") for one in predicted(problem, chosen, errors=errors, seed=seed)]
     comparison = []
     for one in table:
@@ -27,8 +26,23 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         for quantity, theory in (("distortion", one["predicted"]), ("flip_rate", one["predicted_flips"])):
             n = one["n"]
             se = one["standard_error"] if quantity == "distortion" else np.sqrt(one["flip_rate"] * (1 - one["flip_rate"]) / n)
-            comparison.append(row(NAME, name, quantity, 2, problem.features, "symmetric", one["bits"], one["errors"], method,
-                                  "measured", theory, one[quantity], float(se)))
+            comparison.append(
+                row(
+                    NAME,
+                    name,
+                    quantity,
+                    2,
+                    problem.features,
+                    "symmetric",
+                    one["bits"],
+                    one["errors"],
+                    method,
+                    "measured",
+                    theory,
+                    one[quantity],
+                    float(se),
+                )
+            )
     return table, comparison
 
 
@@ -37,11 +51,18 @@ def draw(table: list[dict[str, Any]]):
     figure, axes = plt.subplots(2, len(BITS), figsize=size(2, 3), sharex=True)
     for axis_row, errors in zip(axes, ("actual", "expected"), strict=True):
         for axis, width in zip(axis_row, BITS, strict=True):
-            rows = sorted((one for one in table if one["bits"] == width and one["errors"] == errors),
-                          key=lambda one: one["predicted"])
+            rows = sorted(
+                (one for one in table if one["bits"] == width and one["errors"] == errors), key=lambda one: one["predicted"]
+            )
             x = np.arange(len(rows))
-            axis.vlines(x, [100 * one["low"] for one in rows], [100 * one["high"] for one in rows], color="0.7", linewidth=2.2,
-                        label="predicted 95 % interval")
+            axis.vlines(
+                x,
+                [100 * one["low"] for one in rows],
+                [100 * one["high"] for one in rows],
+                color="0.7",
+                linewidth=2.2,
+                label="predicted 95 % interval",
+            )
             axis.plot(x, [100 * one["predicted"] for one in rows], "_", color="black", markersize=4, label="predicted")
             axis.plot(x, [100 * one["distortion"] for one in rows], "o", color="#D55E00", markersize=2.6, label="measured")
             line = summary(rows)[0]

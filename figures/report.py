@@ -19,7 +19,8 @@ from theory.setting.errors import InputError
 from theory.setting.precision import in_float64
 
 FIGURES: dict[str, ModuleType] = {
-    module.NAME: module for module in (distortion, failure_map, spread, actual_errors, real_pairs, real_hypotheses)}
+    module.NAME: module for module in (distortion, failure_map, spread, actual_errors, real_pairs, real_hypotheses)
+}
 
 
 @in_float64

@@ -31,11 +31,35 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 law = network_law(problem, scheme="symmetric", bits=record.bits, seed=seed)
                 inside = float(np.mean((values >= record.interval[0]) & (values <= record.interval[1])))
                 for level, predicted, seen in zip(LEVELS, np.quantile(law, LEVELS), np.quantile(values, LEVELS), strict=True):
-                    table.append({"layer": layer, "d": d, "bits": record.bits, "level": level, "predicted": predicted,
-                                  "simulated": seen, "inside": inside, "law": record.provenance["interval_law"]})
-                comparison.append(row(
-                    NAME, f"{layer}, d = {d}", "distortion", 2, d, "symmetric", record.bits, "expected", record.method,
-                    "approximation", record.distortion, values.mean(), values.std() / np.sqrt(len(values))))
+                    table.append(
+                        {
+                            "layer": layer,
+                            "d": d,
+                            "bits": record.bits,
+                            "level": level,
+                            "predicted": predicted,
+                            "simulated": seen,
+                            "inside": inside,
+                            "law": record.provenance["interval_law"],
+                        }
+                    )
+                comparison.append(
+                    row(
+                        NAME,
+                        f"{layer}, d = {d}",
+                        "distortion",
+                        2,
+                        d,
+                        "symmetric",
+                        record.bits,
+                        "expected",
+                        record.method,
+                        "approximation",
+                        record.distortion,
+                        values.mean(),
+                        values.std() / np.sqrt(len(values)),
+                    )
+                )
     return table, comparison
 
 
@@ -53,9 +77,17 @@ def draw(table: list[dict[str, Any]]):
                 predicted = 100 * np.array([one["predicted"] for one in rows])
                 axis.axvspan(*np.interp([0.025, 0.975], LEVELS, predicted), color="0.88", label="predicted 95 % interval")
                 axis.plot(predicted, LEVELS, "-", color="#000000", label="predicted law")
-                axis.plot([100 * one["simulated"] for one in rows][::8], LEVELS[::8], "o", color="#D55E00", markersize=3,
-                          label=f"{NETWORKS:,} simulated networks")
-            axis.text(0.97, 0.05, "inside\n" + "\n".join(notes), transform=axis.transAxes, ha="right", va="bottom", fontsize=6.5)
+                axis.plot(
+                    [100 * one["simulated"] for one in rows][::8],
+                    LEVELS[::8],
+                    "o",
+                    color="#D55E00",
+                    markersize=3,
+                    label=f"{NETWORKS:,} simulated networks",
+                )
+            axis.text(
+                0.97, 0.05, "inside\n" + "\n".join(notes), transform=axis.transAxes, ha="right", va="bottom", fontsize=6.5
+            )
             axis.set_title(f"{layer} layer, d = {d}, {BITS[1]} bits")
     for axis in axes[-1]:
         axis.set_xlabel("distortion of one network\n(percentage points)")

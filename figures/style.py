@@ -9,19 +9,47 @@ METHODS: dict[str, dict[str, Any]] = {
     "marginal": {"color": "#E69F00", "linestyle": "-.", "label": "marginal (textbook)"},
     "delta_2": {"color": "#CC79A7", "linestyle": ":", "label": "delta method, order 2"},
 }
-SIMULATION: dict[str, Any] = {"color": "#D55E00", "marker": "o", "linestyle": "none", "markersize": 3.5, "capsize": 2,
-                              "elinewidth": 0.9, "zorder": 5}
-REFERENCE: dict[str, Any] = {"color": "#009E73", "marker": "D", "linestyle": "none", "markersize": 3.5, "capsize": 2,
-                             "markerfacecolor": "none", "elinewidth": 0.9, "zorder": 6}
+SIMULATION: dict[str, Any] = {
+    "color": "#D55E00",
+    "marker": "o",
+    "linestyle": "none",
+    "markersize": 3.5,
+    "capsize": 2,
+    "elinewidth": 0.9,
+    "zorder": 5,
+}
+REFERENCE: dict[str, Any] = {
+    "color": "#009E73",
+    "marker": "D",
+    "linestyle": "none",
+    "markersize": 3.5,
+    "capsize": 2,
+    "markerfacecolor": "none",
+    "elinewidth": 0.9,
+    "zorder": 6,
+}
 
 
-def rc() -> dict[str, Any]:
+def rc() -> Any:
     """Settings for a two-column paper: 8-point text, thin axes, a light grid, fonts kept as text in the PDF."""
     return {
-        "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
-        "ytick.labelsize": 7, "axes.linewidth": 0.6, "lines.linewidth": 1.2, "axes.grid": True, "grid.linewidth": 0.4,
-        "grid.alpha": 0.35, "legend.frameon": False, "figure.constrained_layout.use": True, "savefig.dpi": 200,
-        "pdf.fonttype": 42, "axes.spines.top": False, "axes.spines.right": False,
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "legend.fontsize": 7,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "axes.linewidth": 0.6,
+        "lines.linewidth": 1.2,
+        "axes.grid": True,
+        "grid.linewidth": 0.4,
+        "grid.alpha": 0.35,
+        "legend.frameon": False,
+        "figure.constrained_layout.use": True,
+        "savefig.dpi": 200,
+        "pdf.fonttype": 42,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
     }
 
 

@@ -7,8 +7,12 @@ functions load lazily: ``simulate.run`` needs JAX, ``simulate.extract`` and ``si
 import importlib
 
 _HOMES = {
-    "synthetic": "simulate.synthetic", "run": "simulate.run", "measure": "simulate.measure",
-    "fit": "simulate.fit.gaussian", "extract": "simulate.networks.extract", "train": "simulate.networks.training",
+    "synthetic": "simulate.synthetic",
+    "run": "simulate.run",
+    "measure": "simulate.measure",
+    "fit": "simulate.fit.gaussian",
+    "extract": "simulate.networks.extract",
+    "train": "simulate.networks.training",
     "check": "simulate.experiments.hypotheses",
 }
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

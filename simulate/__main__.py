@@ -33,13 +33,27 @@ def _add_synthetic(commands) -> None:
     command = commands.add_parser("synthetic", help="a synthetic Gaussian problem")
     command.add_argument("--classes", type=whole_number(2), required=True, metavar="K")
     command.add_argument("--features", type=whole_number(1), required=True, metavar="d")
-    command.add_argument("--separation", type=positive, required=True,
-                         help="mean over classes of the Mahalanobis distance of the class mean from the origin")
-    command.add_argument("--covariance", choices=("shared", "unequal"), default="shared",
-                         help="unequal: the shared one times U(0.7, 1.4) per class (default shared)")
-    command.add_argument("--priors", choices=("equal", "unequal"), default="equal", help="unequal: Dirichlet(8) (default equal)")
-    command.add_argument("--layer", choices=("optimal", "perturbed"), default="optimal",
-                         help="the Bayes rule of the shared covariance, or that plus 0.15 mean|W| N(0, 1) (default optimal)")
+    command.add_argument(
+        "--separation",
+        type=positive,
+        required=True,
+        help="mean over classes of the Mahalanobis distance of the class mean from the origin",
+    )
+    command.add_argument(
+        "--covariance",
+        choices=("shared", "unequal"),
+        default="shared",
+        help="unequal: the shared one times U(0.7, 1.4) per class (default shared)",
+    )
+    command.add_argument(
+        "--priors", choices=("equal", "unequal"), default="equal", help="unequal: Dirichlet(8) (default equal)"
+    )
+    command.add_argument(
+        "--layer",
+        choices=("optimal", "perturbed"),
+        default="optimal",
+        help="the Bayes rule of the shared covariance, or that plus 0.15 mean|W| N(0, 1) (default optimal)",
+    )
     command.add_argument("--out", required=True, metavar="FILE.npz")
     add_seed(command)
 
@@ -47,8 +61,18 @@ def _add_synthetic(commands) -> None:
         from simulate.synthetic import synthetic
         from theory.setting.files import write_statistics
 
-        write_statistics(a.out, synthetic(classes=a.classes, features=a.features, separation=a.separation,
-                                          covariance=a.covariance, priors=a.priors, layer=a.layer, seed=a.seed))
+        write_statistics(
+            a.out,
+            synthetic(
+                classes=a.classes,
+                features=a.features,
+                separation=a.separation,
+                covariance=a.covariance,
+                priors=a.priors,
+                layer=a.layer,
+                seed=a.seed,
+            ),
+        )
 
     command.set_defaults(run=work)
 
@@ -79,16 +103,24 @@ def _add_extract(commands) -> None:
     command.add_argument("--data", required=True, metavar="DIR", help="the folder or archive of CIFAR-10")
     command.add_argument("--split", choices=("test", "train"), default="test")
     command.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images")
-    command.add_argument("--expected-accuracy", type=fraction, metavar="A",
-                         help="refuse an accuracy more than one point away from this fraction")
+    command.add_argument(
+        "--expected-accuracy", type=fraction, metavar="A", help="refuse an accuracy more than one point away from this fraction"
+    )
     command.add_argument("--out", required=True, metavar="FILE.npz")
 
     def work(a: argparse.Namespace) -> None:
         _need_torch()
         from simulate.networks.extract import extract
 
-        extract(network=a.network, checkpoint=a.checkpoint, data=a.data, out=a.out, split=a.split, limit=a.limit,
-                expected_accuracy=a.expected_accuracy)
+        extract(
+            network=a.network,
+            checkpoint=a.checkpoint,
+            data=a.data,
+            out=a.out,
+            split=a.split,
+            limit=a.limit,
+            expected_accuracy=a.expected_accuracy,
+        )
 
     command.set_defaults(run=work)
 
@@ -112,8 +144,12 @@ def _add_run(commands) -> None:
     command = commands.add_parser("run", help="the distortion of a compressed layer by Monte Carlo")
     command.add_argument("statistics", help="a statistics file (.npz)")
     add_question(command)
-    command.add_argument("--errors", choices=("actual", "expected"), default="actual",
-                         help="the one compressed layer, or random layers of the uniform error law (default actual)")
+    command.add_argument(
+        "--errors",
+        choices=("actual", "expected"),
+        default="actual",
+        help="the one compressed layer, or random layers of the uniform error law (default actual)",
+    )
     command.add_argument("--n", type=whole_number(1), help="feature vectors (default: as good as a million pairs)")
     command.add_argument("--standard-error", type=positive, help="go on until the distortion is known this well")
     command.add_argument("--networks", type=whole_number(2), metavar="M", help="independent networks, with --errors expected")
@@ -123,9 +159,22 @@ def _add_run(commands) -> None:
         from simulate.run import run
         from theory.setting.record import show
 
-        show(run(a.statistics, scheme=a.scheme, bits=a.bits, errors=a.errors, per_channel=a.per_channel, classes=a.classes,
-                 confidence=a.confidence, n=a.n, standard_error=a.standard_error, networks=a.networks, seed=a.seed),
-             as_json=a.json)
+        show(
+            run(
+                a.statistics,
+                scheme=a.scheme,
+                bits=a.bits,
+                errors=a.errors,
+                per_channel=a.per_channel,
+                classes=a.classes,
+                confidence=a.confidence,
+                n=a.n,
+                standard_error=a.standard_error,
+                networks=a.networks,
+                seed=a.seed,
+            ),
+            as_json=a.json,
+        )
 
     command.set_defaults(run=work)
 
@@ -140,8 +189,12 @@ def _add_measure(commands) -> None:
         from simulate.measure import measure
         from theory.setting.record import show
 
-        show(measure(a.features, scheme=a.scheme, bits=a.bits, per_channel=a.per_channel, classes=a.classes,
-                     confidence=a.confidence), as_json=a.json)
+        show(
+            measure(
+                a.features, scheme=a.scheme, bits=a.bits, per_channel=a.per_channel, classes=a.classes, confidence=a.confidence
+            ),
+            as_json=a.json,
+        )
 
     command.set_defaults(run=work)
 

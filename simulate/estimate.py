@@ -10,8 +10,17 @@ from theory.setting.compression import Compressed
 from theory.setting.record import Record, class_fields, compression_fields
 
 
-def sampled(tally: Tally, index: int, layer: Compressed, priors: np.ndarray, source_bits: int, confidence: float,
-            errors: str, method: str, provenance: dict[str, Any]) -> Record:
+def sampled(
+    tally: Tally,
+    index: int,
+    layer: Compressed,
+    priors: np.ndarray,
+    source_bits: int,
+    confidence: float,
+    errors: str,
+    method: str,
+    provenance: dict[str, Any],
+) -> Record:
     """The record of layer ``index`` of a tally.
 
     The standard error is that of the mean over independent units (samples of a shared normal, or networks) of
@@ -26,23 +35,49 @@ def sampled(tally: Tally, index: int, layer: Compressed, priors: np.ndarray, sou
     within = tally.samples // tally.units
     network = 0.0
     if within > 1:  # variance over networks, sampling noise removed
-        network = float(np.sqrt(max(0.0, (within * tally.squares[index, 0] / tally.units
-                                          - tally.sample_squares[index] / tally.samples) / (within - 1) - distortion**2)))
+        network = float(
+            np.sqrt(
+                max(
+                    0.0,
+                    (within * tally.squares[index, 0] / tally.units - tally.sample_squares[index] / tally.samples)
+                    / (within - 1)
+                    - distortion**2,
+                )
+            )
+        )
     n = tally.samples * len(priors)
     seen = int(tally.flips[index].sum())
     interval, warnings = _interval(distortion, float(se[0]), confidence, seen, tally.samples)
     return Record(
-        **compression_fields(layer, source_bits), errors=errors, method=method,
-        risk_before=float(wrong @ priors), risk_after=float((wrong + shift) @ priors), distortion=distortion,
-        interval=interval, confidence=confidence,
-        interval_sources={"network": network, "statistics": 0.0, "test_set": 0.0, "model": 0.0}, flip_rate=flip_rate,
-        per_class=class_fields(priors, 1 - wrong, 1 - wrong - shift), standard_error=float(se[0]),
-        flip_rate_standard_error=float(se[1]), n=n, warnings=warnings, provenance=provenance,
+        **compression_fields(layer, source_bits),
+        errors=errors,
+        method=method,
+        risk_before=float(wrong @ priors),
+        risk_after=float((wrong + shift) @ priors),
+        distortion=distortion,
+        interval=interval,
+        confidence=confidence,
+        interval_sources={"network": network, "statistics": 0.0, "test_set": 0.0, "model": 0.0},
+        flip_rate=flip_rate,
+        per_class=class_fields(priors, 1 - wrong, 1 - wrong - shift),
+        standard_error=float(se[0]),
+        flip_rate_standard_error=float(se[1]),
+        n=n,
+        warnings=warnings,
+        provenance=provenance,
     )
 
 
-def counted(labels: np.ndarray, before: np.ndarray, after: np.ndarray, K: int, layer: Compressed, source_bits: int,
-            confidence: float, provenance: dict[str, Any]) -> Record:
+def counted(
+    labels: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    K: int,
+    layer: Compressed,
+    source_bits: int,
+    confidence: float,
+    provenance: dict[str, Any],
+) -> Record:
     """The record of one layer on n labelled samples, from both decisions on each of them.
 
     Standard error of the paired difference: sqrt(b + c - (b - c)^2/n)/n with b errors made and c errors mended.
@@ -59,11 +94,21 @@ def counted(labels: np.ndarray, before: np.ndarray, after: np.ndarray, K: int, l
     if not share.all():
         warnings.append(f"no sample of class {int(np.argmin(share))}: its recalls are given as 0")
     return Record(
-        **compression_fields(layer, source_bits), errors="actual", method="counting", risk_before=float(np.mean(wrong)),
-        risk_after=float(np.mean(wrong_after)), distortion=(made - mended) / n, interval=interval, confidence=confidence,
-        interval_sources={"network": 0.0, "statistics": 0.0, "test_set": se, "model": 0.0}, flip_rate=flip_rate,
-        per_class=class_fields(share / n, *recalls), standard_error=se,
-        flip_rate_standard_error=float(np.sqrt(flip_rate * (1 - flip_rate) / n)), n=n, warnings=warnings,
+        **compression_fields(layer, source_bits),
+        errors="actual",
+        method="counting",
+        risk_before=float(np.mean(wrong)),
+        risk_after=float(np.mean(wrong_after)),
+        distortion=(made - mended) / n,
+        interval=interval,
+        confidence=confidence,
+        interval_sources={"network": 0.0, "statistics": 0.0, "test_set": se, "model": 0.0},
+        flip_rate=flip_rate,
+        per_class=class_fields(share / n, *recalls),
+        standard_error=se,
+        flip_rate_standard_error=float(np.sqrt(flip_rate * (1 - flip_rate) / n)),
+        n=n,
+        warnings=warnings,
         provenance={**provenance, "made": made, "mended": mended, "flips": flips},
     )
 
@@ -74,5 +119,7 @@ def _interval(distortion: float, se: float, confidence: float, events: int, n: i
         half = float(norm.isf((1 - confidence) / 2)) * se
         return (distortion - half, distortion + half), []
     bound = -np.log1p(-confidence) / n
-    return (-bound, bound), [f"no decision changed its correctness in {n} samples: |distortion| is below {bound:.2g} with "
-                             f"{confidence:.0%} confidence"]
+    return (-bound, bound), [
+        f"no decision changed its correctness in {n} samples: |distortion| is below {bound:.2g} with "
+        f"{confidence:.0%} confidence"
+    ]

@@ -49,13 +49,16 @@ def measure(
     for width in bits:
         layer = compress(features.weights, scheme, width, per_channel=per_channel)
         after = decisions(features, layer.weights)
-        records.append(counted(features.labels, before, after, features.classes, layer, features.source_bits, confidence,
-                               provenance))
+        records.append(
+            counted(features.labels, before, after, features.classes, layer, features.source_bits, confidence, provenance)
+        )
     return records
 
 
 def decisions(features: Features, weights: np.ndarray) -> np.ndarray:
     """(n,) decisions of the head with these weights and the bias as held, computed in float64 by blocks of rows."""
-    parts = [decide(features.features[i : i + ROWS].astype(np.float64) @ weights.T + features.bias)
-             for i in range(0, len(features.features), ROWS)]
+    parts = [
+        decide(features.features[i : i + ROWS].astype(np.float64) @ weights.T + features.bias)
+        for i in range(0, len(features.features), ROWS)
+    ]
     return np.concatenate(parts)

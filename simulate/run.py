@@ -76,6 +76,7 @@ def run(
     layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
     samples = PAIRS if n is None else math.ceil(n / K)
     if errors == "actual":
+
         def count(first: int, last: int) -> Tally:
             return count_known(problem, [layer.weights for layer in layers], seed=seed, first=first, last=last, chunk=chunk)
 
@@ -89,10 +90,16 @@ def run(
 
         method, block = "random_networks", max(each, BLOCK)
     tally = _enough(count, math.ceil(samples / block), standard_error)
-    provenance = {"by": f"simulate.run {version()}", "statistics": problem.provenance, "seed": seed,
-                  "networks": tally.units if errors == "expected" else 1}
-    return [sampled(tally, i, layer, problem.priors, problem.source_bits, confidence, errors, method, provenance)
-            for i, layer in enumerate(layers)]
+    provenance = {
+        "by": f"simulate.run {version()}",
+        "statistics": problem.provenance,
+        "seed": seed,
+        "networks": tally.units if errors == "expected" else 1,
+    }
+    return [
+        sampled(tally, i, layer, problem.priors, problem.source_bits, confidence, errors, method, provenance)
+        for i, layer in enumerate(layers)
+    ]
 
 
 def _enough(count: Callable[[int, int], Tally], blocks: int, target: float | None) -> Tally:

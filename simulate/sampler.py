@@ -13,7 +13,7 @@ squares are added on the host in the order of the blocks. The chunk size changes
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +46,13 @@ class Tally(NamedTuple):
     sample_squares: np.ndarray
 
     def __add__(self, other: "Tally") -> "Tally":  # pyright: ignore[reportIncompatibleMethodOverride]
-        return Tally(*(a + b for a, b in zip(self, other, strict=True)))
+        sums: list[Any] = [a + b for a, b in zip(self, other, strict=True)]
+        return Tally(*sums)
 
 
 def key_of(seed: int) -> jax.Array:
     """A key from all 63 bits of the seed, whatever JAX's 64-bit switch says."""
-    return jax.random.wrap_key_data(np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32))
+    return jax.random.wrap_key_data(jnp.asarray(np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)))
 
 
 def factor(covariance: np.ndarray) -> np.ndarray:
@@ -67,7 +68,7 @@ def reduced_heads(problem: Problem, errors: Sequence[np.ndarray]) -> tuple[np.nd
     factors = []
     for k in range(problem.classes):
         image = heads @ factor(problem.covariance(k)) if not problem.shared or k == 0 else None
-        factors.append(factors[0] if image is None else np.linalg.qr(image.T, mode="r").T)
+        factors.append(factors[0] if image is None else np.asarray(np.linalg.qr(image.T, mode="r")).T)
     return problem.means @ heads.T + bias, np.stack(factors)
 
 
@@ -111,7 +112,9 @@ def _decide(logits: jax.Array) -> jax.Array:
     return (logits[0] > 0).astype(jnp.int32) if logits.shape[0] == 1 else jnp.argmax(logits, 0).astype(jnp.int32)
 
 
-def count_known(problem: Problem, layers: Sequence[np.ndarray], *, seed: int, first: int, last: int, chunk: int = CHUNK) -> Tally:
+def count_known(
+    problem: Problem, layers: Sequence[np.ndarray], *, seed: int, first: int, last: int, chunk: int = CHUNK
+) -> Tally:
     """Count the blocks ``first`` .. ``last - 1`` for known compressed layers.
 
     Args:
@@ -134,7 +137,8 @@ def count_known(problem: Problem, layers: Sequence[np.ndarray], *, seed: int, fi
         for one in np.asarray(block_squares, np.float64):  # in the order of the blocks, whatever the chunk
             squares = squares + one
     samples = (last - first) * BLOCK
-    return Tally(samples, samples, *total, squares, squares[:, 0])
+    wrong, made, mended, flips = total
+    return Tally(samples, samples, wrong, made, mended, flips, squares, squares[:, 0])
 
 
 @functools.partial(jax.jit, static_argnames=("each", "chunk"))
@@ -170,9 +174,13 @@ def _network_chunk(key, first, last, w, means, covariances, m, s, steps, priors,
             return (y, f), tuple(jnp.sum(x, (-2, -1), dtype=jnp.int32) for x in (wrong[0], made, mended, flips))
 
         zero = jnp.zeros((layers, networks, each), jnp.float32)
-        (y, f), counts = jax.lax.scan(one_class, (zero, zero), (jnp.arange(2, dtype=jnp.int32), means, covariances, m, s, priors))
+        (y, f), counts = jax.lax.scan(
+            one_class, (zero, zero), (jnp.arange(2, dtype=jnp.int32), means, covariances, m, s, priors)
+        )
         live = (index < last).astype(jnp.int32)
-        squares = jnp.stack([jnp.sum(jnp.mean(y, -1) ** 2, -1), jnp.sum(jnp.mean(f, -1) ** 2, -1), jnp.sum(y * y, (-2, -1))], -1)
+        squares = jnp.stack(
+            [jnp.sum(jnp.mean(y, -1) ** 2, -1), jnp.sum(jnp.mean(f, -1) ** 2, -1), jnp.sum(y * y, (-2, -1))], -1
+        )
         return tuple(x * live for x in counts), squares * live.astype(jnp.float32)
 
     counts, squares = jax.lax.map(block, first + jnp.arange(chunk, dtype=jnp.uint32))
@@ -194,8 +202,9 @@ def count_networks(
     c = problem.bias[-1] - (problem.bias[0] if len(problem.bias) == 2 else 0)
     covariances = np.broadcast_to(problem.covariances, (2, *problem.covariances.shape[-2:]))
     s = np.sqrt(np.maximum(np.einsum("i,kij,j->k", w, covariances, w), 1e-30))
-    arrays = [jnp.asarray(x, jnp.float32) for x in (
-        w, problem.means, covariances, problem.means @ w + c, s, steps, problem.priors)]
+    arrays = [
+        jnp.asarray(x, jnp.float32) for x in (w, problem.means, covariances, problem.means @ w + c, s, steps, problem.priors)
+    ]
     key, B = key_of(seed), len(steps)
     total, squares = [np.zeros(2, np.int64)] + [np.zeros((B, 2), np.int64) for _ in range(3)], np.zeros((B, 3))
     starts = range(first, last, chunk)
@@ -205,7 +214,8 @@ def count_networks(
         for one in np.asarray(block_squares, np.float64):
             squares = squares + one
     networks = max(1, BLOCK // each) * (last - first)
-    return Tally(networks * each, networks, *total, squares[:, :2], squares[:, 2])
+    wrong, made, mended, flips = total
+    return Tally(networks * each, networks, wrong, made, mended, flips, squares[:, :2], squares[:, 2])
 
 
 def brute_force(problem: Problem, layers: Sequence[np.ndarray], *, n: int, seed: int) -> np.ndarray:

@@ -65,9 +65,21 @@ def synthetic(
     if layer == "perturbed":
         weights = weights + 0.15 * np.abs(weights).mean() * rng.standard_normal(weights.shape)
     return Problem(
-        weights=weights, bias=bias, priors=pi, means=means,
-        covariances=shared if covariance == "shared" else factors[:, None, None] * shared, source_bits=64,
-        provenance={"source": "synthetic", "classes": classes, "features": features, "separation": separation,
-                    "covariance": covariance, "priors": priors, "layer": layer, "seed": seed,
-                    "by": f"simulate.synthetic {version()}"},
+        weights=weights,
+        bias=bias,
+        priors=pi,
+        means=means,
+        covariances=shared if covariance == "shared" else factors[:, None, None] * shared,
+        source_bits=64,
+        provenance={
+            "source": "synthetic",
+            "classes": classes,
+            "features": features,
+            "separation": separation,
+            "covariance": covariance,
+            "priors": priors,
+            "layer": layer,
+            "seed": seed,
+            "by": f"simulate.synthetic {version()}",
+        },
     )

@@ -1,5 +1,7 @@
 """Asymmetric problems for the tests, and independent references in NumPy, SciPy and mpmath."""
 
+import itertools
+
 import numpy as np
 from scipy.integrate import quad
 from scipy.special import ndtr
@@ -57,6 +59,6 @@ def exact_flips(problem: Problem, What: np.ndarray) -> float:
 
         s = np.sqrt(power)
         edges = np.unique(np.concatenate([m + s * np.linspace(-9, 9, 13), np.array([-4, -1, 0, 1, 4]) * rest]))
-        pieces = zip(edges[:-1], edges[1:], strict=True)
+        pieces = itertools.pairwise(edges)
         total += problem.priors[k] * sum(quad(crossed, a, b, epsabs=1e-14, epsrel=1e-12)[0] for a, b in pieces)
     return float(total)

@@ -52,15 +52,22 @@ def test_predict_run_and_json(statistics, capsys):
     assert "distortion" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("arguments", "named"), [
-    (("--scheme", "symmetric", "--bits", "1"), ["bits", "2 to 16", "1"]),
-    (("--scheme", "symmetric", "--bits", "four"), ["bits", "four"]),
-    (("--scheme", "nonsense", "--bits", "4"), ["symmetric", "affine", "midrise", "nonsense"]),
-    ((*TAIL, "--confidence", "1.5"), ["confidence"]), ((*TAIL, "--test-size", "0"), ["test-size", "0"]),
-    ((*TAIL, "--seed", str(2**63)), ["seed"]), ((*TAIL, "--seed", "-1"), ["seed"]),
-    ((*TAIL, "--classes", "0", "5"), ["classes", "5"]), ((*TAIL, "--method", "magic"), ["method", "binary_risk"]),
-    ((*TAIL, "--errors", "kernel"), ["errors"]), ((), ["scheme", "bits"]),
-])
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--scheme", "symmetric", "--bits", "1"), ["bits", "2 to 16", "1"]),
+        (("--scheme", "symmetric", "--bits", "four"), ["bits", "four"]),
+        (("--scheme", "nonsense", "--bits", "4"), ["symmetric", "affine", "midrise", "nonsense"]),
+        ((*TAIL, "--confidence", "1.5"), ["confidence"]),
+        ((*TAIL, "--test-size", "0"), ["test-size", "0"]),
+        ((*TAIL, "--seed", str(2**63)), ["seed"]),
+        ((*TAIL, "--seed", "-1"), ["seed"]),
+        ((*TAIL, "--classes", "0", "5"), ["classes", "5"]),
+        ((*TAIL, "--method", "magic"), ["method", "binary_risk"]),
+        ((*TAIL, "--errors", "kernel"), ["errors"]),
+        ((), ["scheme", "bits"]),
+    ],
+)
 def test_bad_options_are_one_line(statistics, capsys, arguments, named):
     assert code(theory.__main__, "predict", statistics, *arguments) == 2
     one_line(capsys, *named)
@@ -119,8 +126,21 @@ def test_nothing_is_left_behind(tmp_path, capsys):
     assert code(simulate.__main__, "fit", bad, "--out", tmp_path / "never.npz") == 2
     one_line(capsys, "features", "row 7", "column 1", "inf")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.npz"]
-    assert code(simulate.__main__, "synthetic", "--classes", 2, "--features", 3, "--separation", 1, "--out",
-                tmp_path / "no" / "x.npz") == 2
+    assert (
+        code(
+            simulate.__main__,
+            "synthetic",
+            "--classes",
+            2,
+            "--features",
+            3,
+            "--separation",
+            1,
+            "--out",
+            tmp_path / "no" / "x.npz",
+        )
+        == 2
+    )
     one_line(capsys, "existing folder")
 
 
@@ -128,12 +148,21 @@ def test_the_other_doors_refuse_in_one_line(tmp_path, statistics, capsys):
     for arguments, named in (
         (("synthetic", "--classes", 1, "--features", 3, "--separation", 1, "--out", "x.npz"), ["classes"]),
         (("synthetic", "--classes", 2, "--features", 3, "--separation", "nan", "--out", "x.npz"), ["separation"]),
-        (("run", statistics, *TAIL, "--n", 0), ["n"]), (("run", statistics, *TAIL, "--standard-error", -1), ["standard-error"]),
-        (("run", statistics, *TAIL, "--networks", 5), ["networks"]), (("measure", statistics, *TAIL), ["features", "statistics file"]),
-        (("check", statistics), ["features"]), (("fit", statistics, "--out", tmp_path / "y.npz"), ["features"]),
-        (("extract", "--network", "resnet20", "--checkpoint", tmp_path / "no.th", "--data", tmp_path, "--out", "z.npz"), ["no.th"]),
+        (("run", statistics, *TAIL, "--n", 0), ["n"]),
+        (("run", statistics, *TAIL, "--standard-error", -1), ["standard-error"]),
+        (("run", statistics, *TAIL, "--networks", 5), ["networks"]),
+        (("measure", statistics, *TAIL), ["features", "statistics file"]),
+        (("check", statistics), ["features"]),
+        (("fit", statistics, "--out", tmp_path / "y.npz"), ["features"]),
+        (
+            ("extract", "--network", "resnet20", "--checkpoint", tmp_path / "no.th", "--data", tmp_path, "--out", "z.npz"),
+            ["no.th"],
+        ),
         (("extract", "--network", "resnet18", "--checkpoint", "a", "--data", "b", "--out", "c"), ["resnet18", "resnet110"]),
-        (("train", "--network", "resnet20", "--data", tmp_path, "--epochs", 1, "--out", tmp_path / "t.pt"), ["cifar-10-batches-bin"]),
+        (
+            ("train", "--network", "resnet20", "--data", tmp_path, "--epochs", 1, "--out", tmp_path / "t.pt"),
+            ["cifar-10-batches-bin"],
+        ),
         (("unbuilt",), ["unbuilt"]),
     ):
         assert code(simulate.__main__, *arguments) == 2
@@ -156,7 +185,9 @@ def test_check_and_measure_print(tmp_path, capsys):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 200)
     z = rng.standard_normal((200, 8)) + y[:, None]
-    np.savez(tmp_path / "f.npz", features=z, labels=y, weights=rng.standard_normal((2, 8)) + np.array([[-1], [1]]), bias=np.zeros(2))
+    np.savez(
+        tmp_path / "f.npz", features=z, labels=y, weights=rng.standard_normal((2, 8)) + np.array([[-1], [1]]), bias=np.zeros(2)
+    )
     assert code(simulate.__main__, "check", tmp_path / "f.npz") == 0
     assert "Gaussian margins" in capsys.readouterr().out
     assert code(simulate.__main__, "check", tmp_path / "f.npz", "--json") == 0

@@ -40,8 +40,16 @@ def test_backends_and_cse_agree(name, seed):
 
 
 def _result(formula):
-    return Result(name="one", statement="a statement", arguments=(m,), formula=formula, assumptions=("none",), kind="exact",
-                  source="here", steps=lambda f: (Identity(text="itself", left=f, right=f),))
+    return Result(
+        name="one",
+        statement="a statement",
+        arguments=(m,),
+        formula=formula,
+        assumptions=("none",),
+        kind="exact",
+        source="here",
+        steps=lambda f: (Identity(text="itself", left=f, right=f),),
+    )
 
 
 def test_what_it_does_not_know_is_refused_by_name():
@@ -54,8 +62,16 @@ def test_what_it_does_not_know_is_refused_by_name():
 
 
 def test_constants_broadcast_and_arguments_are_checked():
-    result = Result(name="pair", statement="two parts", arguments=(m,), formula=(m, sympy.Integer(2)), assumptions=("none",),
-                    kind="exact", source="here", steps=lambda f: (Identity(text="x", left=f[0], right=f[0]),))
+    result = Result(
+        name="pair",
+        statement="two parts",
+        arguments=(m,),
+        formula=(m, sympy.Integer(2)),
+        assumptions=("none",),
+        kind="exact",
+        source="here",
+        steps=lambda f: (Identity(text="x", left=f[0], right=f[0]),),
+    )
     first, second = compile_result(result)(m=np.arange(3.0))
     np.testing.assert_array_equal(first, [0, 1, 2])
     np.testing.assert_array_equal(second, [2, 2, 2])

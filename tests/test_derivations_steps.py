@@ -16,7 +16,7 @@ def test_every_step_holds(name):
     record = RESULTS[name].record()
     assert record["verified"], record["failures"]
     assert len(record["steps"]) >= 2
-    assert record["assumptions"] and record["kind"] and record["source"]
+    assert all(record[key] for key in ("assumptions", "kind", "source"))
 
 
 def _first(change):
@@ -31,17 +31,26 @@ MISTAKES = {
     "gain": [lambda f: f * 2, lambda f: f.subs(s, 2 * s)],
     "row_correlation": [lambda f: -f, lambda f: f * 2],
     "binary_risk": [lambda f: f.subs(sign, -sign), lambda f: f.subs(s, s**2), lambda f: f.subs(m, -m)],
-    "delta_2": [lambda f: 2 * f, lambda f: f.subs(trace, 0), lambda f: f.subs(mu_h, 0), lambda f: f.subs(h_h, 0),
-                lambda f: f.subs(sign, 1)],
+    "delta_2": [
+        lambda f: 2 * f,
+        lambda f: f.subs(trace, 0),
+        lambda f: f.subs(mu_h, 0),
+        lambda f: f.subs(h_h, 0),
+        lambda f: f.subs(sign, 1),
+    ],
     "marginal": [lambda f: f.subs(v, 2 * v), lambda f: f.subs(mu_mu, 0)],
     "corrected_marginal": [lambda f: f.subs(v, 2 * v), lambda f: f.subs(mu_h, -mu_h), lambda f: f.subs(mu_mu, 0)],
     "edgeworth_tail": [lambda f: f.subs(binary.l4, 2 * binary.l4), lambda f: f.subs(binary.l6, 0)],
     "margin_quadrature": [
-        lambda f: f.subs(v, 2 * v), lambda f: f.subs(sign, -sign), lambda f: f.subs(m, -m),
-        lambda f: f.subs({binary.g_minus: binary.g_plus, binary.g_plus: binary.g_minus}, simultaneous=True)],
+        lambda f: f.subs(v, 2 * v),
+        lambda f: f.subs(sign, -sign),
+        lambda f: f.subs(m, -m),
+        lambda f: f.subs({binary.g_minus: binary.g_plus, binary.g_plus: binary.g_minus}, simultaneous=True),
+    ],
     "margin_quadrature_flips": [
         lambda f: f.subs(v, 2 * v),
-        lambda f: f.subs({binary.g_minus: binary.g_plus, binary.g_plus: binary.g_minus}, simultaneous=True)],
+        lambda f: f.subs({binary.g_minus: binary.g_plus, binary.g_plus: binary.g_minus}, simultaneous=True),
+    ],
     "noise_second": [_first(lambda c: 2 * c)],
     "norm_variance": [_first(lambda c: c / 2)],
     "norm_third": [_first(lambda c: c / 2)],
@@ -75,8 +84,16 @@ def test_a_wrong_formula_is_refused(name, i):
 
 
 def _broken(formula=m**2):
-    return Result(name="broken", statement="(m + 1)^2 = m^2", arguments=(m,), formula=formula, assumptions=("none",), kind="exact",
-                  source="a mistake", steps=lambda f: (Identity(text="expanded", left=(m + 1) ** 2, right=f),))
+    return Result(
+        name="broken",
+        statement="(m + 1)^2 = m^2",
+        arguments=(m,),
+        formula=formula,
+        assumptions=("none",),
+        kind="exact",
+        source="a mistake",
+        steps=lambda f: (Identity(text="expanded", left=(m + 1) ** 2, right=f),),
+    )
 
 
 def test_the_command_fails_when_a_step_fails(monkeypatch, capsys):

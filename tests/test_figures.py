@@ -6,6 +6,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 
 from figures import compare, failure_map, real_hypotheses, real_pairs, style
 from figures.report import FIGURES, report
@@ -15,7 +16,7 @@ from theory.setting.errors import InputError
 
 def test_styles_are_valid_and_told_apart_without_colour():
     with matplotlib.rc_context(style.rc()):
-        lines = [plt.Line2D([0], [0], **method) for method in style.METHODS.values()]
+        lines = [Line2D([0], [0], **method) for method in style.METHODS.values()]
     assert len({line.get_linestyle() for line in lines}) == len(lines)
 
 
@@ -60,7 +61,8 @@ def test_the_report_writes_pdf_png_csv_and_the_comparison(tmp_path):
     rows = report(["real_pairs", "real_hypotheses"], out=tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {f"{name}.{kind}" for name in ("real_pairs", "real_hypotheses") for kind in ("pdf", "png", "csv")} | {
-        "comparison.csv"}
+        "comparison.csv"
+    }
     with (tmp_path / "out" / "comparison.csv").open() as file:
         read = list(csv.DictReader(file))
     assert len(read) == len(rows) == 45 * 3 * 2 * 2
@@ -76,7 +78,7 @@ def test_drawn_numbers_are_the_tables_numbers():
     axis = figure.axes[0]
     rows = sorted((one for one in table if one["bits"] == 2 and one["errors"] == "actual"), key=lambda one: one["predicted"])
     (measured,) = [line for line in axis.lines if line.get_label() == "measured"]
-    np.testing.assert_allclose(measured.get_ydata(), [100 * one["distortion"] for one in rows])
+    np.testing.assert_allclose(np.asarray(measured.get_ydata()), [100 * one["distortion"] for one in rows])
     assert axis.get_ylabel() == "distortion\n(percentage points)"
     plt.close(figure)
     table, _ = real_hypotheses.compute()
@@ -86,9 +88,19 @@ def test_drawn_numbers_are_the_tables_numbers():
 
 
 def test_the_failure_map_shows_a_planted_failure():
-    table = [{"layer": layer, "d": d, "bits": bits, "reference": 1.0, "standard_error": 1e-4,
-              **{method: 1.5 if (layer, d, bits, method) == ("optimal", 8, 3, "marginal") else 1.0 for method in style.METHODS}}
-             for layer in ("optimal", "perturbed") for d in failure_map.FEATURES for bits in failure_map.BITS]
+    table = [
+        {
+            "layer": layer,
+            "d": d,
+            "bits": bits,
+            "reference": 1.0,
+            "standard_error": 1e-4,
+            **{method: 1.5 if (layer, d, bits, method) == ("optimal", 8, 3, "marginal") else 1.0 for method in style.METHODS},
+        }
+        for layer in ("optimal", "perturbed")
+        for d in failure_map.FEATURES
+        for bits in failure_map.BITS
+    ]
     figure = failure_map.draw(table)
     axis = figure.axes[list(style.METHODS).index("marginal")]
     image = axis.images[0].get_array()

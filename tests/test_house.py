@@ -36,8 +36,11 @@ def against_the_rule(path: Path, modules: set[str]) -> set[str]:
     wrong = {name for name in modules if name.split(".")[0] in ROOMS and name.split(".")[0] not in ALLOWED[room]}
     inside = path.relative_to(ROOT).as_posix()
     if room == "simulate" and not inside.startswith("simulate/experiments/") and inside != "simulate/__main__.py":
-        wrong |= {name for name in modules if name.split(".")[0] == "theory" and name != "theory"
-                  and not name.startswith("theory.setting")}
+        wrong |= {
+            name
+            for name in modules
+            if name.split(".")[0] == "theory" and name != "theory" and not name.startswith("theory.setting")
+        }
         wrong |= {"theory"} if "theory" in modules else set()
         wrong |= {name for name in modules if name.startswith("simulate.experiments")}
     if inside.startswith("theory/setting/"):
@@ -55,14 +58,17 @@ def test_imports_follow_the_rule(path):
     assert not against_the_rule(path, imports(path))
 
 
-@pytest.mark.parametrize(("inside", "line"), [
-    ("simulate/sampler.py", "from theory import binary"),
-    ("simulate/sampler.py", "from theory.predict import predict"),
-    ("simulate/estimate.py", "from simulate.experiments.averaging import distortions"),
-    ("theory/binary.py", "import simulate.sampler"),
-    ("derivations/binary.py", "import theory"),
-    ("theory/setting/problem.py", "from theory.binary import Pair"),
-])
+@pytest.mark.parametrize(
+    ("inside", "line"),
+    [
+        ("simulate/sampler.py", "from theory import binary"),
+        ("simulate/sampler.py", "from theory.predict import predict"),
+        ("simulate/estimate.py", "from simulate.experiments.averaging import distortions"),
+        ("theory/binary.py", "import simulate.sampler"),
+        ("derivations/binary.py", "import theory"),
+        ("theory/setting/problem.py", "from theory.binary import Pair"),
+    ],
+)
 def test_a_wrong_import_is_seen(inside, line):
     assert against_the_rule(ROOT / inside, imports(ROOT / inside, line))
 
@@ -82,15 +88,22 @@ def test_files_are_short():
 def test_every_path_in_pyproject_exists():
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     tool = config["tool"]
-    paths = [config["project"]["readme"], *config["project"]["license-files"], *tool["pyright"]["include"],
-             *tool["hatch"]["build"]["targets"]["wheel"]["packages"], *tool["pytest"]["ini_options"]["testpaths"]]
+    paths = [
+        config["project"]["readme"],
+        *config["project"]["license-files"],
+        *tool["pyright"]["include"],
+        *tool["hatch"]["build"]["targets"]["wheel"]["packages"],
+        *tool["pytest"]["ini_options"]["testpaths"],
+    ]
     assert not [path for path in paths if not (ROOT / path).exists()]
     assert set(tool["pyright"]["include"]) == {*ROOMS, "tests"}
 
 
 def test_importing_the_setting_loads_neither_sympy_nor_jax():
-    code = ("import sys, theory.setting.files, theory.setting.record, theory.setting.door, simulate; "
-            "print([m for m in ('sympy', 'jax', 'torch') if m in sys.modules])")
+    code = (
+        "import sys, theory.setting.files, theory.setting.record, theory.setting.door, simulate; "
+        "print([m for m in ('sympy', 'jax', 'torch') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 
@@ -103,7 +116,8 @@ from theory.predict import predict
 p = synthetic(classes=2, features=10, separation=2.0, priors="unequal", covariance="unequal", layer="perturbed", seed=4)
 found = []
 for errors in ("actual", "expected"):
-    for r in predict(p, scheme="symmetric", bits=[2, 4], errors=errors) + run(p, scheme="symmetric", bits=[3], errors=errors, n=20000):
+    sampled = run(p, scheme="symmetric", bits=[3], errors=errors, n=20000)
+    for r in predict(p, scheme="symmetric", bits=[2, 4], errors=errors) + sampled:
         found.append([r.risk_before, r.distortion, r.flip_rate, *r.interval])
 """
 

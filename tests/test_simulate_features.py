@@ -17,7 +17,7 @@ from theory.setting.files import Features, read_statistics
 from theory.spread import Errors
 
 
-def sample(problem, n, rng, dtype=np.float64):
+def sample(problem, n, rng, dtype: type = np.float64):
     y = rng.choice(problem.classes, n, p=problem.priors)
     z = rng.standard_normal((n, problem.features))
     for k in range(problem.classes):
@@ -55,11 +55,14 @@ def test_measure_restricts_and_survives_empty_classes(seed):
 
 
 def test_ties_go_to_the_lowest_class():
-    features = Features(features=np.array([[1.0, 1.0], [1.0, 0.0]]), labels=np.array([1, 1]), weights=np.ones((2, 2)),
-                        bias=np.zeros(2))
+    features = Features(
+        features=np.array([[1.0, 1.0], [1.0, 0.0]]), labels=np.array([1, 1]), weights=np.ones((2, 2)), bias=np.zeros(2)
+    )
     (record,) = measure(features, scheme="symmetric", bits=[4])
     assert record.risk_before == 1.0
-    head = Features(features=np.array([[1.0], [-1.0], [0.0]]), labels=np.array([1, 0, 0]), weights=np.ones((1, 1)), bias=np.zeros(1))
+    head = Features(
+        features=np.array([[1.0], [-1.0], [0.0]]), labels=np.array([1, 0, 0]), weights=np.ones((1, 1)), bias=np.zeros(1)
+    )
     (record,) = measure(head, scheme="symmetric", bits=[4])
     assert record.risk_before == 0.0
 
@@ -84,8 +87,13 @@ def test_small_classes_are_shrunk_and_lonely_ones_take_the_pooled(seed, capsys):
     problem = random_problem(12, seed, K=3)
     rng = np.random.default_rng(seed)
     features = sample(problem, 3000, rng)
-    keep = np.concatenate([np.flatnonzero(features.labels == 0), np.flatnonzero(features.labels == 1)[:8],
-                           np.flatnonzero(features.labels == 2)[:1]])
+    keep = np.concatenate(
+        [
+            np.flatnonzero(features.labels == 0),
+            np.flatnonzero(features.labels == 1)[:8],
+            np.flatnonzero(features.labels == 2)[:1],
+        ]
+    )
     fitted = fit(features.take(keep))
     assert "class 2 has 1 samples" in capsys.readouterr().err
     assert np.linalg.eigvalsh(fitted.covariances[1])[0] > 1e-3
@@ -134,8 +142,12 @@ def test_checks_have_power(seed):
     rng = np.random.default_rng(seed)
     problem = random_problem(200, seed)
     features = sample(problem, 800, rng)
-    heavy = Features(features=features.features * np.exp(0.5 * rng.standard_normal((800, 1))), labels=features.labels,
-                     weights=features.weights, bias=features.bias)
+    heavy = Features(
+        features=features.features * np.exp(0.5 * rng.standard_normal((800, 1))),
+        labels=features.labels,
+        weights=features.weights,
+        bias=features.bias,
+    )
     found = {r["hypothesis"]: r for r in check(heavy, bits=[4])}
     assert not found["Gaussian margins"]["holds"]
     w = problem.weights[1] - problem.weights[0]

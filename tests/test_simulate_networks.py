@@ -56,7 +56,7 @@ def test_bad_image_files_are_named(fake_cifar, tmp_path):
     with pytest.raises(InputError, match=r"test_batch\.bin.*truncated"):
         read_cifar10(fake_cifar)
     path.write_bytes(b"\x0b" + whole[1:])
-    with pytest.raises(InputError, match="labels.*11 in record 0"):
+    with pytest.raises(InputError, match=r"labels.*11 in record 0"):
         read_cifar10(fake_cifar)
     (fake_cifar / FOLDER / "data_batch_3.bin").unlink()
     with pytest.raises(InputError, match=r"missing data_batch_3\.bin"):
@@ -95,7 +95,7 @@ def test_bad_checkpoints_are_named(tmp_path, capsys):
     with pytest.raises(InputError, match=r"linear\.bias.*NaN"):
         load("resnet20", path)
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="not readable|run code"):
+    with pytest.raises(InputError, match=r"not readable|run code"):
         load("resnet20", path)
     buffer = io.BytesIO()
     torch.save({"state_dict": Bomb()}, buffer, pickle_module=pickle)
@@ -169,13 +169,16 @@ def test_extraction_is_the_networks_own(fake_cifar, tmp_path, capsys):
     assert "the checkpoint says 90.00%" in said
     assert "warning" in said
     with pytest.raises(InputError, match="expected_accuracy"):
-        extract(network="resnet20", checkpoint=tmp_path / "c.pt", data=fake_cifar, out=tmp_path / "g.npz", expected_accuracy=0.9)
+        extract(
+            network="resnet20", checkpoint=tmp_path / "c.pt", data=fake_cifar, out=tmp_path / "g.npz", expected_accuracy=0.9
+        )
     assert not (tmp_path / "g.npz").exists()
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("network", "file", "error"), [
-    ("resnet20", "resnet20-12fca82f.th", 0.0827), ("resnet44", "resnet44-014dd654.th", 0.0690)])
+@pytest.mark.parametrize(
+    ("network", "file", "error"), [("resnet20", "resnet20-12fca82f.th", 0.0827), ("resnet44", "resnet44-014dd654.th", 0.0690)]
+)
 def test_published_errors(network, file, error, resnet_dir, cifar10_dir):
     features = extract(network=network, checkpoint=resnet_dir / file, data=cifar10_dir)
     wrong = np.argmax(features.features.astype(np.float64) @ features.weights.T + features.bias, 1) != features.labels
@@ -188,5 +191,10 @@ def test_a_wrong_normalization_is_caught(resnet_dir, cifar10_dir, monkeypatch):
     """The negative control of the check on accuracy: another mean and deviation costs more than a point."""
     monkeypatch.setattr(cifar_resnet, "STD", (0.5, 0.5, 0.5))
     with pytest.raises(InputError, match="preprocessing"):
-        extract(network="resnet20", checkpoint=resnet_dir / "resnet20-12fca82f.th", data=cifar10_dir, limit=2000,
-                expected_accuracy=0.9173)
+        extract(
+            network="resnet20",
+            checkpoint=resnet_dir / "resnet20-12fca82f.th",
+            data=cifar10_dir,
+            limit=2000,
+            expected_accuracy=0.9173,
+        )

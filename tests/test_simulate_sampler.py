@@ -18,8 +18,17 @@ from theory.setting.compression import compress
 from theory.setting.errors import InputError
 from theory.setting.problem import margin
 
-SCHEMES = (("symmetric", 2), ("symmetric", 3), ("symmetric", 4), ("affine", 2), ("affine", 3), ("affine", 4), ("midrise", 2),
-           ("midrise", 3), ("midrise", 4))
+SCHEMES = (
+    ("symmetric", 2),
+    ("symmetric", 3),
+    ("symmetric", 4),
+    ("affine", 2),
+    ("affine", 3),
+    ("affine", 4),
+    ("midrise", 2),
+    ("midrise", 3),
+    ("midrise", 4),
+)
 PROBLEMS = [(d, layer, shared) for d in (3, 12, 40) for layer in ("optimal", "perturbed") for shared in (True, False)] * 2
 BLOCKS = 64
 
@@ -147,8 +156,10 @@ def test_chunks_and_interruptions_change_nothing():
     problem = random_problem(7, 1)
     layers = [compress(problem.weights, "symmetric", bits).weights for bits in (2, 4)]
     once = count_known(problem, layers, seed=5, first=0, last=13, chunk=32)
-    for other in (count_known(problem, layers, seed=5, first=0, last=13, chunk=3),
-                  count_known(problem, layers, seed=5, first=0, last=6) + count_known(problem, layers, seed=5, first=6, last=13)):
+    for other in (
+        count_known(problem, layers, seed=5, first=0, last=13, chunk=3),
+        count_known(problem, layers, seed=5, first=0, last=6) + count_known(problem, layers, seed=5, first=6, last=13),
+    ):
         for name in ("samples", "wrong", "made", "mended", "flips"):
             np.testing.assert_array_equal(getattr(other, name), getattr(once, name))
         np.testing.assert_allclose(other.squares, once.squares, rtol=1e-12)
@@ -190,7 +201,8 @@ def test_random_networks_against_averaged_risks(seed):
     record = run(problem, scheme="symmetric", bits=[3], errors="expected", networks=4096, n=2**22, seed=seed)[0]
     steps = compress(problem.weights, "symmetric", 3).steps
     assert record.interval_sources["network"] == pytest.approx(
-        distortions(problem, steps[None], networks=2**16, seed=seed)[0].std(), rel=0.06)
+        distortions(problem, steps[None], networks=2**16, seed=seed)[0].std(), rel=0.06
+    )
 
 
 def test_run_goes_on_until_the_standard_error_is_met():
@@ -224,8 +236,14 @@ def test_a_zero_count_is_a_bound_not_a_certainty():
 
 def test_run_options_are_checked():
     problem = random_problem(3, 0)
-    for question, named in (({"n": 0}, "n"), ({"n": 5, "standard_error": 0.1}, "both"), ({"standard_error": 2.0}, "standard_error"),
-                            ({"networks": 5}, "networks"), ({"errors": "no"}, "errors")):
+    question: dict
+    for question, named in (
+        ({"n": 0}, "n"),
+        ({"n": 5, "standard_error": 0.1}, "both"),
+        ({"standard_error": 2.0}, "standard_error"),
+        ({"networks": 5}, "networks"),
+        ({"errors": "no"}, "errors"),
+    ):
         with pytest.raises(InputError, match=named):
             run(problem, scheme="symmetric", bits=[3], **question)
     with pytest.raises(InputError, match="two classes"):

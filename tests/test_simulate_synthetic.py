@@ -30,7 +30,9 @@ def test_the_optimal_layer_is_and_the_perturbed_is_not(seed):
     problem = synthetic(classes=2, features=6, separation=2.0, priors="unequal", seed=seed)
     best = exact_risk(problem)
     for _ in range(30):
-        assert exact_risk(problem, problem.weights + 0.05 * np.abs(problem.weights).mean() * rng.standard_normal((2, 6))) >= best
+        assert (
+            exact_risk(problem, problem.weights + 0.05 * np.abs(problem.weights).mean() * rng.standard_normal((2, 6))) >= best
+        )
     other = synthetic(classes=2, features=6, separation=2.0, priors="unequal", layer="perturbed", seed=seed)
     np.testing.assert_array_equal(other.means, problem.means)
     assert exact_risk(other) > best
@@ -44,7 +46,14 @@ def test_seeds():
 
 
 def test_options_are_checked():
-    for change in ({"classes": 1}, {"features": 0}, {"separation": -1.0}, {"separation": np.inf}, {"layer": "best"},
-                   {"priors": "none"}, {"covariance": "none"}):
+    for change in (
+        {"classes": 1},
+        {"features": 0},
+        {"separation": -1.0},
+        {"separation": np.inf},
+        {"layer": "best"},
+        {"priors": "none"},
+        {"covariance": "none"},
+    ):
         with pytest.raises(InputError):
             synthetic(**{"classes": 2, "features": 3, "separation": 1.0, **change})

@@ -1,5 +1,6 @@
 """A known compressed layer: distortion, flips and risk are exact, at the edges too."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,20 @@ from theory.setting.compression import compress
 from theory.setting.errors import InputError
 from theory.setting.problem import Problem
 
-CASES = [(d, scheme, bits, channel) for d in (1, 5, 30) for scheme, bits in (
-    ("symmetric", 2), ("symmetric", 5), ("symmetric", 12), ("affine", 1), ("affine", 3), ("midrise", 2), ("midrise", 8))
-    for channel in (False, True)]
+CASES = [
+    (d, scheme, bits, channel)
+    for d in (1, 5, 30)
+    for scheme, bits in (
+        ("symmetric", 2),
+        ("symmetric", 5),
+        ("symmetric", 12),
+        ("affine", 1),
+        ("affine", 3),
+        ("midrise", 2),
+        ("midrise", 8),
+    )
+    for channel in (False, True)
+]
 
 
 @pytest.mark.parametrize(("d", "scheme", "bits", "channel"), CASES)
@@ -51,8 +63,14 @@ def test_invariances(number, bits):
     shifted = predict(replace(problem, bias=problem.bias + 3.7), scheme="symmetric", bits=[bits])[0]
     assert shifted.distortion == pytest.approx(base.distortion, abs=1e-12)
     order = [1, 0]
-    swapped = replace(problem, weights=problem.weights[order], bias=problem.bias[order], priors=problem.priors[order],
-                      means=problem.means[order], covariances=problem.covariances[order])
+    swapped = replace(
+        problem,
+        weights=problem.weights[order],
+        bias=problem.bias[order],
+        priors=problem.priors[order],
+        means=problem.means[order],
+        covariances=problem.covariances[order],
+    )
     other = predict(swapped, scheme="symmetric", bits=[bits])[0]
     assert other.distortion == pytest.approx(base.distortion, abs=1e-12)
     assert other.flip_rate == pytest.approx(base.flip_rate, abs=1e-12)
@@ -62,8 +80,13 @@ def test_invariances(number, bits):
 
 
 def _plain(weights, priors=(0.9, 0.1), bias=(0.0, 0.0)):
-    return Problem(weights=np.array(weights, float), bias=np.array(bias, float), priors=np.array(priors),
-                   means=np.array([[1.0, 0], [0, 1.0]]), covariances=np.eye(2))
+    return Problem(
+        weights=np.array(weights, float),
+        bias=np.array(bias, float),
+        priors=np.array(priors),
+        means=np.array([[1.0, 0], [0, 1.0]]),
+        covariances=np.eye(2),
+    )
 
 
 def test_equal_rows_go_to_the_lowest_class():
@@ -95,14 +118,16 @@ def test_zero_weights_and_classes_without_samples_are_finite():
 def test_distortion_vanishes_as_the_rate_grows():
     problem = random_problem(12, 5)
     flips = [record.flip_rate for record in predict(problem, scheme="symmetric", bits=[4, 8, 12, 16])]
-    assert all(after < before / 8 for before, after in zip(flips[:-1], flips[1:], strict=True))
+    assert all(after < before / 8 for before, after in itertools.pairwise(flips))
 
 
 def test_options_are_checked():
     problem = random_problem(3, 0)
     for question, named in (
-        ({"scheme": "symmetric", "bits": [1]}, "bits"), ({"scheme": "none", "bits": [4]}, "symmetric, affine"),
-        ({"scheme": "symmetric", "bits": []}, "bits"), ({"scheme": "symmetric", "bits": [4], "errors": "no"}, "errors"),
+        ({"scheme": "symmetric", "bits": [1]}, "bits"),
+        ({"scheme": "none", "bits": [4]}, "symmetric, affine"),
+        ({"scheme": "symmetric", "bits": []}, "bits"),
+        ({"scheme": "symmetric", "bits": [4], "errors": "no"}, "errors"),
         ({"scheme": "symmetric", "bits": [4], "method": "delta_2"}, "method"),
         ({"scheme": "symmetric", "bits": [4], "confidence": 1.0}, "confidence"),
         ({"scheme": "symmetric", "bits": [4], "test_size": 0}, "test_size"),

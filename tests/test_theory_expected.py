@@ -28,8 +28,12 @@ def test_the_averaging_reference_is_an_average_of_exact_risks(seed):
 
 @pytest.fixture(scope="module")
 def grid():
-    return accuracy(features=(4, 8, 16, 64), bits=(2, 3, 4, 8), draws=2**16,
-                    problems=(("optimal", "unequal", "shared"), ("perturbed", "equal", "unequal"), ("perturbed", "unequal", "shared")))
+    return accuracy(
+        features=(4, 8, 16, 64),
+        bits=(2, 3, 4, 8),
+        draws=2**16,
+        problems=(("optimal", "unequal", "shared"), ("perturbed", "equal", "unequal"), ("perturbed", "unequal", "shared")),
+    )
 
 
 def test_within_one_per_cent(grid):
@@ -57,7 +61,9 @@ def test_the_chosen_method_passes_one_family_and_each_older_formula_fails_it(gri
         assert rejected(z(name)) > 0
 
 
-@pytest.mark.parametrize("mistake", ["factor 2 in v", "errors of one row only", "swapped priors", "covariance of the other class"])
+@pytest.mark.parametrize(
+    "mistake", ["factor 2 in v", "errors of one row only", "swapped priors", "covariance of the other class"]
+)
 def test_mistakes_in_the_error_model_are_seen(mistake, seed):
     """Plausible mistakes, on an asymmetric problem; the right formula passes the same test."""
     problem = replace(random_problem(6, seed + 11), priors=np.array([0.3, 0.7]))
@@ -71,7 +77,8 @@ def test_mistakes_in_the_error_model_are_seen(mistake, seed):
         "errors of one row only": lambda: expected_distortion(problem, v=v / 2, k4=k4, k6=k6),
         "swapped priors": lambda: expected_distortion(replace(problem, priors=problem.priors[::-1]), v=v, k4=k4, k6=k6),
         "covariance of the other class": lambda: expected_distortion(
-            replace(problem, covariances=problem.covariances[::-1]), v=v, k4=k4, k6=k6),
+            replace(problem, covariances=problem.covariances[::-1]), v=v, k4=k4, k6=k6
+        ),
     }[mistake]()
     tolerance = 0.004 * abs(reference) + 4 * se
     assert abs(right - reference) <= tolerance
@@ -111,8 +118,11 @@ def test_quantized_gaussian_weights_against_sampling(seed):
         w[1] = -0.8 * w[0] + 0.6 * w[1]
         e = np.rint(w) - w
         power, alpha = gaussian_moments(np.array([ratio]))
-        for values, want in ((e[0] ** 2, power[0]), (e[0] * w[0], alpha[0] * ratio**2),
-                             (e[0] * e[1], row_correlation(ratio, ratio, -0.8) / 12)):
+        for values, want in (
+            (e[0] ** 2, power[0]),
+            (e[0] * w[0], alpha[0] * ratio**2),
+            (e[0] * e[1], row_correlation(ratio, ratio, -0.8) / 12),
+        ):
             z.append((values.mean() - want) / (values.std() / np.sqrt(n)))
     assert rejected(z) == 0
     assert gaussian_gain(2.0) == pytest.approx(1, abs=1e-12)

@@ -45,7 +45,8 @@ def _torch(W, layer, scheme, bits, per_channel):
     x = torch.from_numpy(W)
     if per_channel:
         return torch.fake_quantize_per_channel_affine(
-            x, torch.from_numpy(steps.astype(np.float32)), torch.from_numpy(zero.astype(np.int32)), 0, low, high).numpy()
+            x, torch.from_numpy(steps.astype(np.float32)), torch.from_numpy(zero.astype(np.int32)), 0, low, high
+        ).numpy()
     return torch.fake_quantize_per_tensor_affine(x, float(steps[0]), int(zero[0]), low, high).numpy()
 
 
@@ -76,8 +77,13 @@ def test_a_step_half_as_large_is_seen(seed):
 
 
 @settings(deadline=None, max_examples=60)
-@given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6),
-                  elements=st.floats(-1e6, 1e6, allow_subnormal=True)), st.sampled_from(sorted(SCHEMES)), st.integers(2, 16))
+@given(
+    hnp.arrays(
+        np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.floats(-1e6, 1e6, allow_subnormal=True)
+    ),
+    st.sampled_from(sorted(SCHEMES)),
+    st.integers(2, 16),
+)
 def test_errors_are_within_half_a_step(W, scheme, bits):
     for per_channel in (False, True):
         layer = compress(W, scheme, bits, per_channel=per_channel)
@@ -122,7 +128,7 @@ def test_rates_count_every_stored_bit():
 
 @pytest.mark.parametrize(("scheme", "bits"), [("symmetric", 1), ("symmetric", 17), ("affine", 0), ("midrise", 17), ("none", 4)])
 def test_widths_out_of_range_are_refused(scheme, bits):
-    with pytest.raises(InputError, match="bits|scheme"):
+    with pytest.raises(InputError, match=r"bits|scheme"):
         compress(np.ones((1, 2)), scheme, bits)
 
 
@@ -197,14 +203,24 @@ def test_restricting_features_relabels_and_keeps_rows(tmp_path):
     assert part.class_names == ("c", "a")
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"labels": np.full(30, 0.5)}, "labels"), ({"labels": np.full(30, 3)}, "labels"), ({"labels": np.full(30, -1)}, "labels"),
-    ({"labels": np.zeros(29, int)}, "labels"), ({"features": np.zeros((30, 5))}, "features"),
-    ({"features": np.zeros((0, 4)), "labels": np.zeros(0, int)}, "features"), ({"bias": np.zeros(4)}, "bias"),
-    ({"weights": np.zeros(4)}, "weights"), ({"weights": np.zeros((3, 4), int)}, "weights"),
-    ({"logits": np.random.default_rng(1).standard_normal((30, 3))}, "logits"), ({"labels": None}, "labels"),
-    ({"class_names": np.array(["a"])}, "class_names"), ({"provenance": np.array("no json")}, "provenance"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"labels": np.full(30, 0.5)}, "labels"),
+        ({"labels": np.full(30, 3)}, "labels"),
+        ({"labels": np.full(30, -1)}, "labels"),
+        ({"labels": np.zeros(29, int)}, "labels"),
+        ({"features": np.zeros((30, 5))}, "features"),
+        ({"features": np.zeros((0, 4)), "labels": np.zeros(0, int)}, "features"),
+        ({"bias": np.zeros(4)}, "bias"),
+        ({"weights": np.zeros(4)}, "weights"),
+        ({"weights": np.zeros((3, 4), int)}, "weights"),
+        ({"logits": np.random.default_rng(1).standard_normal((30, 3))}, "logits"),
+        ({"labels": None}, "labels"),
+        ({"class_names": np.array(["a"])}, "class_names"),
+        ({"provenance": np.array("no json")}, "provenance"),
+    ],
+)
 def test_bad_features_name_the_array(tmp_path, change, named):
     path, _ = _features(tmp_path, **change)
     with pytest.raises(InputError, match=named) as caught:
@@ -220,8 +236,13 @@ def test_classes_are_checked():
     part = problem.restrict((3, 1))
     np.testing.assert_allclose(part.priors, problem.priors[[3, 1]] / problem.priors[[3, 1]].sum())
     with pytest.raises(InputError, match="positive prior"):
-        Problem(weights=np.ones((3, 2)), bias=np.zeros(3), priors=np.array([1.0, 0, 0]), means=np.zeros((3, 2)),
-                covariances=np.eye(2)).restrict((1, 2))
+        Problem(
+            weights=np.ones((3, 2)),
+            bias=np.zeros(3),
+            priors=np.array([1.0, 0, 0]),
+            means=np.zeros((3, 2)),
+            covariances=np.eye(2),
+        ).restrict((1, 2))
 
 
 def test_provenance_is_one_json_text(tmp_path):

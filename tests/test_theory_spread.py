@@ -66,7 +66,10 @@ def test_interval_of_a_measured_test_set(errors, seed):
         (record,) = predict(fitted, scheme="symmetric", bits=[3], errors=errors, test_size=700)
         test = _sample(problem, 700, rng)
         if errors == "expected":
-            What = problem.weights + (rng.random(problem.weights.shape) - 0.5) * compress(problem.weights, "symmetric", 3).steps[:, None]
+            What = (
+                problem.weights
+                + (rng.random(problem.weights.shape) - 0.5) * compress(problem.weights, "symmetric", 3).steps[:, None]
+            )
         before = decide(test.features @ problem.weights.T + problem.bias)
         after = decide(test.features @ What.T + problem.bias)
         seen = (int(np.sum(after != test.labels)) - int(np.sum(before != test.labels))) / 700

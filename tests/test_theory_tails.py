@@ -27,9 +27,17 @@ def test_against_scipy_on_a_wide_range(seed):
     np.testing.assert_allclose(owens_t(h, a), scipy.special.owens_t(h, a), rtol=0, atol=3e-16)
 
 
-@pytest.mark.parametrize(("h", "a", "value"), [
-    (0.0, np.inf, 0.25), (0.0, -np.inf, -0.25), (0.0, 1.0, 0.125), (np.inf, 1.0, 0.0), (3.0, 0.0, 0.0),
-    (1.0, np.inf, scipy.special.ndtr(-1.0) / 2), (-1.0, np.inf, scipy.special.ndtr(-1.0) / 2),
-])
+@pytest.mark.parametrize(
+    ("h", "a", "value"),
+    [
+        (0.0, np.inf, 0.25),
+        (0.0, -np.inf, -0.25),
+        (0.0, 1.0, 0.125),
+        (np.inf, 1.0, 0.0),
+        (3.0, 0.0, 0.0),
+        (1.0, np.inf, scipy.special.ndtr(-1.0) / 2),
+        (-1.0, np.inf, scipy.special.ndtr(-1.0) / 2),
+    ],
+)
 def test_limits(h, a, value):
     assert float(owens_t(np.array(h), np.array(a))) == pytest.approx(value, abs=1e-16)

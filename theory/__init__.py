@@ -12,4 +12,4 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'theory' has no attribute {name!r}")
 
 
-__all__ = ["predict"]
+__all__ = ["predict"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -11,17 +11,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="theory", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     command = commands.add_parser(
-        "predict", help="risk, distortion and flip rate of a compressed layer, with an interval, from statistics alone",
+        "predict",
+        help="risk, distortion and flip rate of a compressed layer, with an interval, from statistics alone",
         description="Predict the distortion of a compressed last layer of two classes from the statistics of its inputs. "
-        "All risks and rates are fractions.")
+        "All risks and rates are fractions.",
+    )
     command.add_argument("statistics", help="a statistics file (.npz), from `simulate synthetic` or `simulate fit`")
     add_question(command)
-    command.add_argument("--errors", choices=("actual", "expected"), default="actual",
-                         help="the compressed weights themselves, or the mean over uniform errors (default actual)")
-    command.add_argument("--method", help="one method by name instead of the best: binary_risk (actual); "
-                         "margin_quadrature, sobol_average, delta_2, marginal, corrected_marginal (expected)")
-    command.add_argument("--test-size", type=whole_number(1), metavar="N",
-                         help="the interval for a test set of N samples (default: infinitely many)")
+    command.add_argument(
+        "--errors",
+        choices=("actual", "expected"),
+        default="actual",
+        help="the compressed weights themselves, or the mean over uniform errors (default actual)",
+    )
+    command.add_argument(
+        "--method",
+        help="one method by name instead of the best: binary_risk (actual); "
+        "margin_quadrature, sobol_average, delta_2, marginal, corrected_marginal (expected)",
+    )
+    command.add_argument(
+        "--test-size",
+        type=whole_number(1),
+        metavar="N",
+        help="the interval for a test set of N samples (default: infinitely many)",
+    )
     add_seed(command)
     command.set_defaults(run=_predict)
     return run(parser, argv)
@@ -32,9 +45,17 @@ def _predict(arguments: argparse.Namespace) -> None:
     from theory.setting.record import show
 
     records = predict(
-        arguments.statistics, scheme=arguments.scheme, bits=arguments.bits, errors=arguments.errors,
-        per_channel=arguments.per_channel, method=arguments.method, classes=arguments.classes,
-        confidence=arguments.confidence, test_size=arguments.test_size, seed=arguments.seed)
+        arguments.statistics,
+        scheme=arguments.scheme,
+        bits=arguments.bits,
+        errors=arguments.errors,
+        per_channel=arguments.per_channel,
+        method=arguments.method,
+        classes=arguments.classes,
+        confidence=arguments.confidence,
+        test_size=arguments.test_size,
+        seed=arguments.seed,
+    )
     show(records, as_json=arguments.json)
 
 

@@ -102,16 +102,24 @@ def moments(pair: Pair) -> Moments:
     C = pair.covariances - h[..., :, None] * h[..., None, :] / power[..., None, None]
     CC = C @ C
     arrays = {
-        "mu_i": pair.means, "h_i": h,
-        "Cmu_i": jnp.einsum("...ij,...j->...i", C, pair.means), "Ch_i": jnp.einsum("...ij,...j->...i", C, h),
-        "CCmu_i": jnp.einsum("...ij,...j->...i", CC, pair.means), "CCh_i": jnp.einsum("...ij,...j->...i", CC, h),
-        "C_ii": jnp.diagonal(C, axis1=-2, axis2=-1), "CC_ii": jnp.diagonal(CC, axis1=-2, axis2=-1),
+        "mu_i": pair.means,
+        "h_i": h,
+        "Cmu_i": jnp.einsum("...ij,...j->...i", C, pair.means),
+        "Ch_i": jnp.einsum("...ij,...j->...i", C, h),
+        "CCmu_i": jnp.einsum("...ij,...j->...i", CC, pair.means),
+        "CCh_i": jnp.einsum("...ij,...j->...i", CC, h),
+        "C_ii": jnp.diagonal(C, axis1=-2, axis2=-1),
+        "CC_ii": jnp.diagonal(CC, axis1=-2, axis2=-1),
         "CCC_ii": jnp.sum(CC * C, -1),
     }
-    return Moments(*(
-        jnp.stack([jnp.sum(part, -1) for part in
-                   formula(name)(**{str(one): arrays[str(one)] for one in RESULTS[name].arguments})])
-        for name in Moments._fields))
+    return Moments(
+        *(
+            jnp.stack(
+                [jnp.sum(part, -1) for part in formula(name)(**{str(one): arrays[str(one)] for one in RESULTS[name].arguments})]
+            )
+            for name in Moments._fields
+        )
+    )
 
 
 @jax.jit
@@ -184,7 +192,7 @@ def _regular(s, m):
     return jnp.where(s > 0, s, 1.0), jnp.where(s > 0, m, jnp.where(m > 0, 1e3, -1e3))
 
 
-def _like(values: np.ndarray, array: jax.Array) -> jax.Array:
+def _like(values: np.ndarray | jax.Array, array: jax.Array) -> jax.Array:
     return jnp.broadcast_to(jnp.asarray(values), array.shape)
 
 
@@ -240,9 +248,14 @@ def _integrate(at: Margin, given: Moments, v, k4, k6):
         reach = jnp.minimum(reach, 9.5 * jnp.sqrt(v * jnp.maximum(second(reach), second(-reach))))
     split = jnp.clip(jnp.abs(m) - REACH * s, 0.0, reach)[..., None]
     rest = reach[..., None] - split
-    nodes, fine, coarse = (jnp.reshape(jnp.asarray(rule), (*(1,) * m.ndim, -1)) for rule in (
-        0.5 + 0.5 * np.concatenate([NODES, COARSE_NODES]), np.concatenate([WEIGHTS / 2, 0 * COARSE_WEIGHTS]),
-        np.concatenate([0 * WEIGHTS, COARSE_WEIGHTS / 2])))
+    nodes, fine, coarse = (
+        jnp.reshape(jnp.asarray(rule), (*(1,) * m.ndim, -1))
+        for rule in (
+            0.5 + 0.5 * np.concatenate([NODES, COARSE_NODES]),
+            np.concatenate([WEIGHTS / 2, 0 * COARSE_WEIGHTS]),
+            np.concatenate([0 * WEIGHTS, COARSE_WEIGHTS / 2]),
+        )
+    )
     x = jnp.concatenate([split * nodes, split + rest * nodes], -1)
     fine, coarse = (jnp.concatenate([split * rule, rest * rule], -1) for rule in (fine, coarse))
     arguments = {"x": x, "prior": 1.0, "v": v[..., None], "m": m[..., None], "s": s[..., None]}
@@ -253,10 +266,19 @@ def _integrate(at: Margin, given: Moments, v, k4, k6):
         g = value["noise_second"]
         arguments[f"g_{name}"] = g
         arguments[f"l4_{name}"] = formula("noise_fourth_cumulant")(
-            g=g, H=value["norm_variance"], Z4=value["fourth_power"], k4=k4[..., None])
-        arguments[f"l6_{name}"] = used * jnp.expand_dims(formula("noise_sixth_cumulant")(
-            g=g, M3=value["norm_third"], cov46=value["fourth_norm_covariance"], Z6=value["sixth_power"],
-            k4=k4[..., None], k6=k6[..., None]), 0)
+            g=g, H=value["norm_variance"], Z4=value["fourth_power"], k4=k4[..., None]
+        )
+        arguments[f"l6_{name}"] = used * jnp.expand_dims(
+            formula("noise_sixth_cumulant")(
+                g=g,
+                M3=value["norm_third"],
+                cov46=value["fourth_norm_covariance"],
+                Z6=value["sixth_power"],
+                k4=k4[..., None],
+                k6=k6[..., None],
+            ),
+            0,
+        )
     sign = _like(SIGN, m)[..., None]
     distortion = formula("margin_quadrature")(**arguments, sign=sign)
     flips = formula("margin_quadrature_flips")(**arguments)
@@ -292,5 +314,6 @@ def statistics_variance(priors, counts, at: Margin, by: Change) -> jax.Array:
     within = jnp.sum(formula("class_variance")(prior=priors, u=_like(u, u_hat), u_hat=u_hat, rho_gap=gap, count=n), -1)
     shift = class_distortion(at, by)
     between = formula("prior_variance")(
-        prior_0=priors[0], change_0=shift[..., 0], change_1=shift[..., 1], total_count=jnp.sum(counts))
+        prior_0=priors[0], change_0=shift[..., 0], change_1=shift[..., 1], total_count=jnp.sum(counts)
+    )
     return within + between

@@ -109,8 +109,9 @@ def network_law(problem: Problem, *, scheme: str, bits: int, per_channel: bool =
     return draw_networks(pair, binary.margin(pair), steps, None, seed).distortion
 
 
-def _record(problem: Problem, layer: Compressed, errors: str, method: str | None, confidence: float,
-            test_size: int | None, seed: int) -> Record:
+def _record(
+    problem: Problem, layer: Compressed, errors: str, method: str | None, confidence: float, test_size: int | None, seed: int
+) -> Record:
     pair = pair_of(problem)
     at = binary.margin(pair)
     before = np.asarray(binary.class_risk(at))
@@ -118,12 +119,17 @@ def _record(problem: Problem, layer: Compressed, errors: str, method: str | None
         w, _ = margin(layer.weights, problem.bias)
         by = binary.change(pair, w - pair.w, np.zeros(()))
         after = binary.margin(pair._replace(w=w))
-        average = Average(np.asarray(binary.class_distortion(at, by, after)),
-                          np.asarray(binary.class_flips(at, by, after)), ROUNDING)
-        variance = 0.0 if problem.counts is None else float(
-            binary.statistics_variance(pair.priors, problem.counts.astype(float), at, by))
-        draws = Draws("known", *(np.array([x]) for x in (
-            average.distortion @ pair.priors, average.flips @ pair.priors, variance)))
+        average = Average(
+            np.asarray(binary.class_distortion(at, by, after)), np.asarray(binary.class_flips(at, by, after)), ROUNDING
+        )
+        variance = (
+            0.0
+            if problem.counts is None
+            else float(binary.statistics_variance(pair.priors, problem.counts.astype(float), at, by))
+        )
+        draws = Draws(
+            "known", *(np.array([x]) for x in (average.distortion @ pair.priors, average.flips @ pair.priors, variance))
+        )
         used = "binary_risk"
     else:
         steps = Errors(layer.steps)
@@ -134,11 +140,19 @@ def _record(problem: Problem, layer: Compressed, errors: str, method: str | None
     interval, sources = _interval(draws, distortion, confidence, test_size, seed)
     risk = float(before @ pair.priors)
     record = Record(
-        **compression_fields(layer, problem.source_bits), errors=errors, method=used, risk_before=risk,
-        risk_after=risk + distortion, distortion=distortion, interval=interval, confidence=confidence,
-        interval_sources=sources, flip_rate=flips,
+        **compression_fields(layer, problem.source_bits),
+        errors=errors,
+        method=used,
+        risk_before=risk,
+        risk_after=risk + distortion,
+        distortion=distortion,
+        interval=interval,
+        confidence=confidence,
+        interval_sources=sources,
+        flip_rate=flips,
         per_class=class_fields(pair.priors, 1 - before, 1 - before - average.distortion),
-        numerical_error=average.error, provenance=_provenance(problem, draws.law, test_size, seed),
+        numerical_error=average.error,
+        provenance=_provenance(problem, draws.law, test_size, seed),
     )
     return replace(record, warnings=validity.warnings(problem, layer, pair, at, record))
 
@@ -189,5 +203,10 @@ def _interval(draws: Draws, distortion: float, confidence: float, test_size: int
 
 
 def _provenance(problem: Problem, law: str, test_size: int | None, seed: int) -> dict[str, Any]:
-    return {"by": f"theory.predict {version()}", "statistics": problem.provenance, "interval_law": law,
-            "test_size": test_size, "seed": seed}
+    return {
+        "by": f"theory.predict {version()}",
+        "statistics": problem.provenance,
+        "interval_law": law,
+        "test_size": test_size,
+        "seed": seed,
+    }

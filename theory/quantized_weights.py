@@ -25,5 +25,6 @@ def row_correlation(sigma_0: float, sigma_1: float, rho: float, terms: int = 200
     """E[e_0 e_1]/(Delta_0 Delta_1/12) of two jointly Gaussian rows, standard deviations in steps, correlation rho."""
     n = np.arange(1.0, terms + 1)
     summand = evaluate("row_correlation")(
-        n_0=n[:, None] + 0 * n, n_1=n + 0 * n[:, None], sigma_0=sigma_0, sigma_1=sigma_1, rho=rho)
+        n_0=n[:, None] + 0 * n, n_1=n + 0 * n[:, None], sigma_0=sigma_0, sigma_1=sigma_1, rho=rho
+    )
     return float(np.sum(summand))

@@ -75,7 +75,8 @@ def sobol_average(pair: Pair, at: Margin, errors: Errors, seed: int) -> Average:
     parts = np.stack(parts)  # (scramblings, 2, 2)
     total = parts[:, 0] @ pair.priors
     error = t.ppf(0.975, SCRAMBLINGS - 1) * total.std(ddof=1) / np.sqrt(SCRAMBLINGS)
-    return Average(*parts.mean(0), float(error))
+    distortion, flips = parts.mean(0)
+    return Average(distortion, flips, float(error))
 
 
 def draw_networks(pair: Pair, at: Margin, errors: Errors, counts: np.ndarray | None, seed: int) -> Draws:
@@ -128,15 +129,19 @@ def _reduced(pair: Pair, errors: Errors, directions: np.ndarray, rng) -> Change:
     inside = np.einsum("kri,si->krs", images, basis)
     from_mean = np.einsum("nr,krs,ns->nk", y, inside, y)
     outside = images - inside @ basis  # Q Sigma_k b_r
-    rest = np.stack([S - basis.T @ image - image.T @ basis + basis.T @ core @ basis
-                     for S, image, core in zip(covariances, images, inside, strict=True)])  # Q Sigma_k Q
-    mean = binary.evaluate("reduced_mean")(
-        v=v, from_mean=from_mean, trace_Q=np.trace(rest, axis1=1, axis2=2))
+    rest = np.stack(
+        [
+            S - basis.T @ image - image.T @ basis + basis.T @ core @ basis
+            for S, image, core in zip(covariances, images, inside, strict=True)
+        ]
+    )  # Q Sigma_k Q
+    mean = binary.evaluate("reduced_mean")(v=v, from_mean=from_mean, trace_Q=np.trace(rest, axis1=1, axis2=2))
     covariance = {}
     for k, j in ((0, 0), (1, 1), (0, 1)):
         cross = np.einsum("nr,rs,ns->n", y, outside[k] @ outside[j].T, y)
         covariance[k, j] = binary.evaluate("reduced_covariance")(
-            v=v, k4=k4, cross=cross, trace_QQ=np.sum(rest[k] * rest[j]), diagonal=np.diag(rest[k]) @ np.diag(rest[j]))
+            v=v, k4=k4, cross=cross, trace_QQ=np.sum(rest[k] * rest[j]), diagonal=np.diag(rest[k]) @ np.diag(rest[j])
+        )
     variance = np.maximum(np.stack([covariance[0, 0], covariance[1, 1]], 1), 1e-300)
     corr = np.clip(covariance[0, 1] / np.sqrt(variance[:, 0] * variance[:, 1]), -1, 1)
     normals = ndtri(points[:, rank:])

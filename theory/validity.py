@@ -20,14 +20,18 @@ def warnings(problem: Problem, layer: Compressed, pair: Pair, at: Margin, record
     """The sentences for one record; empty when every hypothesis of the method holds."""
     found = []
     if record.distortion < -record.numerical_error:
-        found.append(f"negative distortion ({record.distortion:.3g}): the layer is not Bayes-optimal for these statistics, "
-                     "and this compression happens to move it towards the optimum")
+        found.append(
+            f"negative distortion ({record.distortion:.3g}): the layer is not Bayes-optimal for these statistics, "
+            "and this compression happens to move it towards the optimum"
+        )
     if record.numerical_error > max(0.01 * abs(record.distortion), 1e-3 * record.flip_rate, NOISE):
         found.append(f"the method's own error estimate {record.numerical_error:.2g} is more than 1 % of the distortion")
     few = [] if problem.counts is None else [k for k, n in enumerate(problem.counts) if n <= problem.features]
     if few:
-        found.append(f"class {few[0]} has {problem.counts[few[0]]} samples for {problem.features} features: its covariance is "  # pyright: ignore[reportOptionalSubscript]
-                     "mostly an assumption")
+        found.append(
+            f"class {few[0]} has {problem.counts[few[0]]} samples for {problem.features} features: its covariance is "  # pyright: ignore[reportOptionalSubscript]
+            "mostly an assumption"
+        )
     if record.errors == "expected" and layer.steps.max() > 0:
         found += _error_model(problem, layer, pair, at, record)
     return found
@@ -40,8 +44,10 @@ def _error_model(problem: Problem, layer: Compressed, pair: Pair, at: Margin, re
     def instead(scale: float) -> str:
         """The corrected distortion when the error variance is scaled, beside the one given."""
         # the corrected marginal is enough for the size of an effect, and cheap
-        values = [float(np.asarray(binary.older_formula("corrected_marginal", at, np.asarray(x))) @ pair.priors)
-                  for x in (v, v * scale)]
+        values = [
+            float(np.asarray(binary.older_formula("corrected_marginal", at, np.asarray(x))) @ pair.priors)
+            for x in (v, v * scale)
+        ]
         ratio = values[1] / values[0] if values[0] else 1.0
         return f"the expected distortion would be {record.distortion * ratio:.3g} instead of {record.distortion:.3g}"
 
@@ -51,13 +57,19 @@ def _error_model(problem: Problem, layer: Compressed, pair: Pair, at: Margin, re
         correlation = float(E[0] @ E[1] / power) if power > 0 else 0.0
         if abs(correlation) > max(CORRELATED, 4 / np.sqrt(problem.features)):
             scale = 1 - correlation * 2 * layer.steps[0] * layer.steps[1] / np.sum(layer.steps**2)
-            found.append(f"the errors of the two rows are correlated ({correlation:+.2f} in this layer), not independent: with "
-                         f"that correlation {instead(scale)}")
-    ratios = [float(np.sqrt(np.mean(row**2)) / step) for row, step in zip(problem.weights, layer.steps, strict=True) if step > 0]
+            found.append(
+                f"the errors of the two rows are correlated ({correlation:+.2f} in this layer), not independent: with "
+                f"that correlation {instead(scale)}"
+            )
+    ratios = [
+        float(np.sqrt(np.mean(row**2)) / step) for row, step in zip(problem.weights, layer.steps, strict=True) if step > 0
+    ]
     if min(ratios) < COARSE:
         scale = gaussian_gain(max(min(ratios), COARSEST))
-        found.append(f"the step is {1 / min(ratios):.1f} standard deviations of the weights: errors are neither uniform nor "
-                     f"independent of the weights; for Gaussian weights, gain removed, {instead(scale)}")
+        found.append(
+            f"the step is {1 / min(ratios):.1f} standard deviations of the weights: errors are neither uniform nor "
+            f"independent of the weights; for Gaussian weights, gain removed, {instead(scale)}"
+        )
     found += _lonely(problem, layer, instead)
     return found
 
@@ -77,8 +89,10 @@ def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
             without[where] = 0
             smaller = compress(without, layer.scheme, layer.bits, per_channel=layer.granularity == "channel")
             scale = float(np.sum(smaller.steps**2) / np.sum(layer.steps**2))
-            return [f"weights[{where[0]}, {where[1]}] alone sets the step ({first / second:.1f} times the next largest): without "
-                    f"it {instead(scale)}"]
+            return [
+                f"weights[{where[0]}, {where[1]}] alone sets the step ({first / second:.1f} times the next largest): without "
+                f"it {instead(scale)}"
+            ]
     return []
 
 

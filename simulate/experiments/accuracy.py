@@ -37,8 +37,9 @@ def accuracy(
     """
     rows = []
     for d, (layer, priors, covariance) in progress(list(itertools.product(features, problems)), what="problems"):
-        problem = synthetic(classes=2, features=d, separation=SEPARATION, covariance=covariance, priors=priors, layer=layer,
-                            seed=seed)
+        problem = synthetic(
+            classes=2, features=d, separation=SEPARATION, covariance=covariance, priors=priors, layer=layer, seed=seed
+        )
         pair = pair_of(problem)
         at = binary.margin(pair)
         layers = [compress(problem.weights, "symmetric", width) for width in bits]
@@ -49,9 +50,19 @@ def accuracy(
             reference, se = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
             errors = Errors(one.steps)
             method, best = expected_average(pair, at, errors, None, seed)
-            row = {"d": d, "bits": one.bits, "layer": layer, "priors": priors, "covariance": covariance, "method": method,
-                   "reference": reference, "standard_error": se, "spread": spread, "predict": best.distortion @ pair.priors,
-                   "estimated_error": best.error}
+            row = {
+                "d": d,
+                "bits": one.bits,
+                "layer": layer,
+                "priors": priors,
+                "covariance": covariance,
+                "method": method,
+                "reference": reference,
+                "standard_error": se,
+                "spread": spread,
+                "predict": best.distortion @ pair.priors,
+                "estimated_error": best.error,
+            }
             for name in ("margin_quadrature", *binary.OLDER):
                 row[name] = float(expected_average(pair, at, errors, name, seed)[1].distortion @ pair.priors)
             gap = abs(row["predict"] - reference)
@@ -66,10 +77,15 @@ def worst(rows: list[dict]) -> list[dict]:
     table = []
     for d, width in sorted({(row["d"], row["bits"]) for row in rows}):
         cell = [row for row in rows if (row["d"], row["bits"]) == (d, width)]
-        line = {"d": d, "bits": width, "cells": len(cell),
-                "methods": "/".join(sorted({row["method"] for row in cell})),
-                "reference_noise": max(row["standard_error"] / abs(row["reference"]) for row in cell),
-                "predict": max(row["error"] for row in cell), "allowed": sum(row["allowed"] for row in cell)}
+        line = {
+            "d": d,
+            "bits": width,
+            "cells": len(cell),
+            "methods": "/".join(sorted({row["method"] for row in cell})),
+            "reference_noise": max(row["standard_error"] / abs(row["reference"]) for row in cell),
+            "predict": max(row["error"] for row in cell),
+            "allowed": sum(row["allowed"] for row in cell),
+        }
         for name in ("margin_quadrature", *binary.OLDER):
             line[name] = max(abs(row[name] / row["reference"] - 1) for row in cell)
         table.append(line)
@@ -86,10 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if a.json:
             print_json(rows)
         else:
-            print("Worst |formula/reference - 1| of the expected distortion; 'allowed': predict within 1 % of it or 0.2 % of "
-                  "the spread over networks")
-            print_table(worst(rows), ["d", "bits", "methods", "cells", "allowed", "reference_noise", "predict",
-                                      "margin_quadrature", *binary.OLDER])
+            print(
+                "Worst |formula/reference - 1| of the expected distortion; 'allowed': predict within 1 % of it or 0.2 % of "
+                "the spread over networks"
+            )
+            print_table(
+                worst(rows),
+                ["d", "bits", "methods", "cells", "allowed", "reference_noise", "predict", "margin_quadrature", *binary.OLDER],
+            )
         return 0
 
     parser.set_defaults(run=work)

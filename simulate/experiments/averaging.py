@@ -33,8 +33,9 @@ def distortions(problem: Problem, steps: np.ndarray, *, networks: int, seed: int
         for k in range(2):
             images = u @ factors[k]
             gram = np.einsum("anj,bnj->abn", images, images)
-            invariants.append((u @ problem.means[k], images @ (w @ factors[k]), gram, w @ problem.means[k] + c,
-                               np.sum((w @ factors[k]) ** 2)))
+            invariants.append(
+                (u @ problem.means[k], images @ (w @ factors[k]), gram, w @ problem.means[k] + c, np.sum((w @ factors[k]) ** 2))
+            )
         parts.append(np.stack([_slab(problem.priors, invariants, step * signs, antithetic) for step in steps]))
     return np.concatenate(parts, 1)
 

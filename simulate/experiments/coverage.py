@@ -28,10 +28,20 @@ def coverage(*, features=FEATURES, bits=BITS, layers=LAYERS, networks: int = 20_
         records = predict(problem, scheme="symmetric", bits=bits, errors="expected", seed=seed)
         for record, one in zip(records, values, strict=True):
             low, high = record.interval
-            rows.append({"d": d, "layer": layer, "bits": record.bits, "law": record.provenance["interval_law"],
-                         "networks": networks, "inside": float(np.mean((one >= low) & (one <= high))),
-                         "below": float(np.mean(one < low)), "above": float(np.mean(one > high)),
-                         "predicted_sd": record.interval_sources["network"], "simulated_sd": float(one.std())})
+            rows.append(
+                {
+                    "d": d,
+                    "layer": layer,
+                    "bits": record.bits,
+                    "law": record.provenance["interval_law"],
+                    "networks": networks,
+                    "inside": float(np.mean((one >= low) & (one <= high))),
+                    "below": float(np.mean(one < low)),
+                    "above": float(np.mean(one > high)),
+                    "predicted_sd": record.interval_sources["network"],
+                    "simulated_sd": float(one.std()),
+                }
+            )
     return rows
 
 

@@ -45,9 +45,18 @@ def measured_counts(features: Features, *, schemes: Sequence[str] = tuple(SCHEME
         for scheme, channel in itertools.product(schemes, (False, True)):
             for record in measure(part, scheme=scheme, bits=bits, per_channel=channel):
                 n = len(part.labels)
-                rows.append({"first": pair[0], "second": pair[1], "scheme": scheme, "granularity": record.granularity,
-                             "bits": record.bits, "n": n, "wrong": round(record.risk_before * n),
-                             **{key: record.provenance[key] for key in ("made", "mended", "flips")}})
+                rows.append(
+                    {
+                        "first": pair[0],
+                        "second": pair[1],
+                        "scheme": scheme,
+                        "granularity": record.granularity,
+                        "bits": record.bits,
+                        "n": n,
+                        "wrong": round(record.risk_before * n),
+                        **{key: record.provenance[key] for key in ("made", "mended", "flips")},
+                    }
+                )
     return rows
 
 
@@ -55,17 +64,32 @@ def predicted(problem: Problem, counts: Sequence[dict], *, errors: str, seed: in
     """The counts, each beside its prediction with the interval for a test set of its size."""
     rows = []
     for row in progress(counts, what=f"predicting, {errors} errors", unit="cell"):
-        question = dict(scheme=row["scheme"], bits=[row["bits"]], per_channel=row["granularity"] == "channel",
-                        classes=(row["first"], row["second"]), errors=errors, test_size=row["n"], seed=seed)
+        question = dict(
+            scheme=row["scheme"],
+            bits=[row["bits"]],
+            per_channel=row["granularity"] == "channel",
+            classes=(row["first"], row["second"]),
+            errors=errors,
+            test_size=row["n"],
+            seed=seed,
+        )
         (record,) = predict(problem, **question)
         delta = predict(problem, **question, method="delta_2")[0].distortion if errors == "expected" else None
         n = row["n"]
-        rows.append({
-            **row, "errors": errors, "predicted": record.distortion, "low": record.interval[0], "high": record.interval[1],
-            "predicted_flips": record.flip_rate, "delta_2": delta, "distortion": (row["made"] - row["mended"]) / n,
-            "flip_rate": row["flips"] / n,
-            "standard_error": float(np.sqrt(row["made"] + row["mended"] - (row["made"] - row["mended"]) ** 2 / n) / n),
-        })
+        rows.append(
+            {
+                **row,
+                "errors": errors,
+                "predicted": record.distortion,
+                "low": record.interval[0],
+                "high": record.interval[1],
+                "predicted_flips": record.flip_rate,
+                "delta_2": delta,
+                "distortion": (row["made"] - row["mended"]) / n,
+                "flip_rate": row["flips"] / n,
+                "standard_error": float(np.sqrt(row["made"] + row["mended"] - (row["made"] - row["mended"]) ** 2 / n) / n),
+            }
+        )
     return rows
 
 
@@ -79,12 +103,16 @@ def summary(rows: Sequence[dict]) -> list[dict]:
             return float(np.mean([f(row) for row in cell]))
 
         line = {
-            "bits": width, "cells": len(cell), "inside": mean(lambda r: r["low"] <= r["distortion"] <= r["high"]),
-            "width": float(np.sum([r["high"] - r["low"] for r in cell])
-                           / np.sum([3.92 * np.sqrt(r["flip_rate"] / r["n"]) for r in cell])),
+            "bits": width,
+            "cells": len(cell),
+            "inside": mean(lambda r: r["low"] <= r["distortion"] <= r["high"]),
+            "width": float(
+                np.sum([r["high"] - r["low"] for r in cell]) / np.sum([3.92 * np.sqrt(r["flip_rate"] / r["n"]) for r in cell])
+            ),
             "error": 100 * mean(lambda r: abs(r["predicted"] - r["distortion"])),
             "no_loss": 100 * mean(lambda r: abs(r["distortion"])),
-            "delta_2": None, "bias": 100 * mean(lambda r: r["predicted"] - r["distortion"]),
+            "delta_2": None,
+            "bias": 100 * mean(lambda r: r["predicted"] - r["distortion"]),
             "flips": mean(lambda r: r["predicted_flips"]) / mean(lambda r: r["flip_rate"]),
         }
         if cell[0]["delta_2"] is not None:
@@ -98,9 +126,16 @@ def hypothesis_rows(features: Features, *, bits: Sequence[int] = (3, 4)) -> list
     rows = []
     for pair in progress(list(itertools.combinations(range(features.classes), 2)), what="checking", unit="pair"):
         for record in check(features, scheme="symmetric", bits=bits, classes=pair):
-            rows.append({"first": pair[0], "second": pair[1],
-                         **{key: record[key] for key in ("hypothesis", "bits", "holds", "effect", "effect_standard_error",
-                                                         "statistic", "p_value")}})
+            rows.append(
+                {
+                    "first": pair[0],
+                    "second": pair[1],
+                    **{
+                        key: record[key]
+                        for key in ("hypothesis", "bits", "holds", "effect", "effect_standard_error", "statistic", "p_value")
+                    },
+                }
+            )
     return rows
 
 

@@ -102,8 +102,10 @@ def _margins(features: Features, problem: Problem, errors: Errors) -> dict[str, 
     t = features.features.astype(np.float64) @ pair.w + pair.c
     tests = [stats.normaltest(t[features.labels == k]) for k in (0, 1)]
     return {
-        "hypothesis": "Gaussian margins", "effect": measured - expected_distortion(problem, v=v, k4=k4, k6=k6),
-        "effect_standard_error": se, "statistic": float(max(one.statistic for one in tests)),
+        "hypothesis": "Gaussian margins",
+        "effect": measured - expected_distortion(problem, v=v, k4=k4, k6=k6),
+        "effect_standard_error": se,
+        "statistic": float(max(one.statistic for one in tests)),
         "p_value": min(1.0, 2 * float(min(one.pvalue for one in tests))),
     }
 
@@ -125,16 +127,25 @@ def _error_model(problem: Problem, layer) -> list[dict[str, Any]]:
     alpha = float(np.mean(scaled * weights) / np.mean(weights**2))
     gained = v * (1 - correlation**2) / max(1 + alpha, 1e-3) ** 2
     records = [
-        {"hypothesis": "errors uniform in +-step/2", "effect": change(measured),
-         "statistic": float(uniform.statistic), "p_value": float(uniform.pvalue)},
-        {"hypothesis": "errors uncorrelated with the weights", "effect": change(gained),
-         "statistic": correlation, "p_value": p},
+        {
+            "hypothesis": "errors uniform in +-step/2",
+            "effect": change(measured),
+            "statistic": float(uniform.statistic),
+            "p_value": float(uniform.pvalue),
+        },
+        {
+            "hypothesis": "errors uncorrelated with the weights",
+            "effect": change(gained),
+            "statistic": correlation,
+            "p_value": p,
+        },
     ]
     if len(E) == 2 and live.all():
         correlation, p = _correlation(E[0], E[1])
         tied = v - 2 * correlation * float(layer.steps[0] * layer.steps[1]) / 12
-        records.append({"hypothesis": "errors independent between rows", "effect": change(tied),
-                        "statistic": correlation, "p_value": p})
+        records.append(
+            {"hypothesis": "errors independent between rows", "effect": change(tied), "statistic": correlation, "p_value": p}
+        )
     return [{**record, "effect_standard_error": 0.0} for record in records]
 
 
@@ -142,8 +153,8 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Pearson's correlation and its two-sided p-value; 0 and 1 where one side is constant."""
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0, 1.0
-    result = stats.pearsonr(x, y)
-    return float(result.statistic), float(result.pvalue)
+    correlation, p = np.asarray(stats.pearsonr(x, y))
+    return float(correlation), float(p)
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
@@ -159,6 +170,8 @@ def _sentence(record: dict[str, Any]) -> str:
     verdict = "not rejected" if record["holds"] else "rejected"
     noise = record["effect_standard_error"]
     spread = f" +- {100 * 1.96 * noise:.3f}" if noise else ""
-    return (f"{record['hypothesis']}: {verdict} (statistic {record['statistic']:.3g}, Holm p = {record['p_value']:.2g}); with what "
-            f"was measured instead, the expected distortion at {record['bits']} bits changes by "
-            f"{100 * record['effect']:+.3f}{spread} points")
+    return (
+        f"{record['hypothesis']}: {verdict} (statistic {record['statistic']:.3g}, Holm p = {record['p_value']:.2g}); with what "
+        f"was measured instead, the expected distortion at {record['bits']} bits changes by "
+        f"{100 * record['effect']:+.3f}{spread} points"
+    )

@@ -13,9 +13,7 @@ from theory.setting.problem import Problem
 from theory.setting.record import version
 
 
-def fit(
-    features: Features | Path | str, *, out: Path | str | None = None, classes=None, model: str = "gaussian"
-) -> Problem:
+def fit(features: Features | Path | str, *, out: Path | str | None = None, classes=None, model: str = "gaussian") -> Problem:
     """Fit priors, class means and class covariances to labelled features.
 
     Means and unbiased covariances are the samples' own. A class with no more samples than features has a singular
@@ -63,12 +61,20 @@ def fit(
             share = _shrinkage(z[features.labels == k] - means[k], covariances[k], pooled)
             covariances[k] = (1 - share) * covariances[k] + share * pooled
     problem = Problem(
-        weights=features.weights, bias=features.bias, priors=counts / counts.sum(), means=means, covariances=covariances,
-        counts=counts, source_bits=features.source_bits,
+        weights=features.weights,
+        bias=features.bias,
+        priors=counts / counts.sum(),
+        means=means,
+        covariances=covariances,
+        counts=counts,
+        source_bits=features.source_bits,
         provenance={
-            "source": features.provenance, "model": model, "n": len(z),
+            "source": features.provenance,
+            "model": model,
+            "n": len(z),
             "features_sha256": hashlib.sha256(np.ascontiguousarray(features.features).tobytes()).hexdigest(),
-            "date": datetime.date.today().isoformat(), "by": f"simulate.fit {version()}",
+            "date": datetime.date.today().isoformat(),
+            "by": f"simulate.fit {version()}",
         },
     )
     if out is not None:

@@ -110,12 +110,16 @@ def load(network: str, checkpoint: Path | str) -> tuple[CifarResNet, dict[str, A
     model = build(network)
     expected = model.state_dict()
     if not set(expected) & set(state):
-        raise InputError(f"{checkpoint}: no key matches {network}: expected keys like {next(iter(expected))!r}, "
-                         f"got keys like {next(iter(state), 'none')!r}")
+        raise InputError(
+            f"{checkpoint}: no key matches {network}: expected keys like {next(iter(expected))!r}, "
+            f"got keys like {next(iter(state), 'none')!r}"
+        )
     blocks = _blocks(state)
     if blocks != _blocks(expected):
-        raise InputError(f"{checkpoint}: expected the {_blocks(expected)} blocks of {network}, got {blocks} blocks: "
-                         f"a ResNet of depth {2 * blocks + 2}")
+        raise InputError(
+            f"{checkpoint}: expected the {_blocks(expected)} blocks of {network}, got {blocks} blocks: "
+            f"a ResNet of depth {2 * blocks + 2}"
+        )
     for key in expected.keys() | state.keys():
         if key not in state or key not in expected:
             raise InputError(f"{checkpoint}: key {key!r} is {'missing' if key not in state else 'not part of ' + network}")

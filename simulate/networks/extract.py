@@ -69,21 +69,46 @@ def extract(
     stated = _stated(said)
     _report(accuracy, stated, len(weights), images.source)
     if expected_accuracy is not None and abs(accuracy - expected_accuracy) > 0.01:
-        raise InputError(f"expected_accuracy: expected {expected_accuracy:.4f} within 0.01, got {accuracy:.4f}: check the "
-                         "preprocessing, the order of the labels and the split")
+        raise InputError(
+            f"expected_accuracy: expected {expected_accuracy:.4f} within 0.01, got {accuracy:.4f}: check the "
+            "preprocessing, the order of the labels and the split"
+        )
     provenance = {
-        "source": "extract", "network": network, "checkpoint": Path(checkpoint).name,
-        "checkpoint_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(), **images.source,
-        "mean": MEAN, "std": STD, "accuracy": accuracy, "checkpoint_says": said,
-        "date": datetime.date.today().isoformat(), "by": f"simulate.extract {version()}",
+        "source": "extract",
+        "network": network,
+        "checkpoint": Path(checkpoint).name,
+        "checkpoint_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+        **images.source,
+        "mean": MEAN,
+        "std": STD,
+        "accuracy": accuracy,
+        "checkpoint_says": said,
+        "date": datetime.date.today().isoformat(),
+        "by": f"simulate.extract {version()}",
     }
-    result = Features(features=z, labels=images.labels, weights=weights, bias=bias, logits=own.astype(np.float64),
-                      class_names=CLASS_NAMES, source_bits=32, provenance=provenance)
+    result = Features(
+        features=z,
+        labels=images.labels,
+        weights=weights,
+        bias=bias,
+        logits=own.astype(np.float64),
+        class_names=CLASS_NAMES,
+        source_bits=32,
+        provenance=provenance,
+    )
     if out is not None:
-        write_arrays(out, {
-            "features": z, "labels": images.labels, "weights": weights.astype(np.float32),
-            "bias": bias.astype(np.float32), "logits": own, "class_names": np.array(CLASS_NAMES),
-            "provenance": np.array(json.dumps(provenance))})
+        write_arrays(
+            out,
+            {
+                "features": z,
+                "labels": images.labels,
+                "weights": weights.astype(np.float32),
+                "bias": bias.astype(np.float32),
+                "logits": own,
+                "class_names": np.array(CLASS_NAMES),
+                "provenance": np.array(json.dumps(provenance)),
+            },
+        )
     return result
 
 
@@ -100,5 +125,7 @@ def _report(accuracy: float, stated: float | None, K: int, source: dict) -> None
     if accuracy < 2 / K:
         say(f"warning: accuracy {accuracy:.2%} is near chance (1 in {K}): check the preprocessing and the order of the labels")
     elif stated is not None and abs(accuracy - stated) > 0.01 and source["split"] == "test":
-        say("warning: that is more than one point from what the checkpoint says: check the preprocessing and the order of the "
-            "labels")
+        say(
+            "warning: that is more than one point from what the checkpoint says: check the preprocessing and the order of the "
+            "labels"
+        )

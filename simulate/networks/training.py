@@ -62,9 +62,7 @@ def train(*, network: str, data: Path | str, epochs: int, out: Path | str, seed:
         say(f"{out}: already trained, {epochs} of {epochs} epochs done")
         return _summary(run, out, state["test_error"])
     model = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=0.0, momentum=0.9, weight_decay=RECIPE["weight_decay"], nesterov=True
-    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=RECIPE["weight_decay"], nesterov=True)
     done = 0
     if state:
         model.load_state_dict(state["state_dict"])
@@ -96,8 +94,10 @@ def _resume(out: Path, run: dict) -> dict:
     state = read_checkpoint(out)
     for key, value in run.items():
         if state.get(key) != value:
-            raise InputError(f"{out}: expected the checkpoint of a run with {key} {value!r}, got {state.get(key)!r}: "
-                             "give another --out, or remove the file")
+            raise InputError(
+                f"{out}: expected the checkpoint of a run with {key} {value!r}, got {state.get(key)!r}: "
+                "give another --out, or remove the file"
+            )
     return state
 
 

@@ -96,10 +96,12 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_question(parser: argparse.ArgumentParser, *, scheme: str | None = None, bits: Sequence[int] | None = None) -> None:
     """The options by which ``predict``, ``run``, ``measure`` and ``check`` ask the same question; required or defaulted."""
-    parser.add_argument("--scheme", required=scheme is None, default=scheme, choices=list(SCHEMES),
-                        help="how the weights are compressed")
-    parser.add_argument("--bits", required=bits is None, default=bits, nargs="+", type=int, metavar="B",
-                        help="bits per weight, one record each")
+    parser.add_argument(
+        "--scheme", required=scheme is None, default=scheme, choices=list(SCHEMES), help="how the weights are compressed"
+    )
+    parser.add_argument(
+        "--bits", required=bits is None, default=bits, nargs="+", type=int, metavar="B", help="bits per weight, one record each"
+    )
     parser.add_argument("--per-channel", action="store_true", help="one step per row instead of one per tensor")
     parser.add_argument("--classes", nargs="+", type=int, metavar="I", help="the problem among these classes only")
     parser.add_argument("--confidence", type=fraction, default=0.95, help="of the interval (default 0.95)")

@@ -52,9 +52,14 @@ class Features:
     def take(self, rows: np.ndarray) -> "Features":
         """The samples with the given indices."""
         return Features(
-            features=self.features[rows], labels=self.labels[rows], weights=self.weights, bias=self.bias,
-            logits=None if self.logits is None else self.logits[rows], class_names=self.class_names,
-            source_bits=self.source_bits, provenance=self.provenance,
+            features=self.features[rows],
+            labels=self.labels[rows],
+            weights=self.weights,
+            bias=self.bias,
+            logits=None if self.logits is None else self.logits[rows],
+            class_names=self.class_names,
+            source_bits=self.source_bits,
+            provenance=self.provenance,
         )
 
     def restrict(self, classes) -> "Features":
@@ -73,9 +78,13 @@ class Features:
             raise InputError(f"labels: expected samples of the classes {' '.join(map(str, chosen))}, got none")
         names = None if self.class_names is None else tuple(self.class_names[k] for k in chosen)
         return Features(
-            features=self.features[rows], labels=position[self.labels[rows]], weights=self.weights[chosen],
-            bias=self.bias[chosen], logits=None if self.logits is None else self.logits[np.ix_(rows, chosen)],
-            class_names=names, source_bits=self.source_bits,
+            features=self.features[rows],
+            labels=position[self.labels[rows]],
+            weights=self.weights[chosen],
+            bias=self.bias[chosen],
+            logits=None if self.logits is None else self.logits[np.ix_(rows, chosen)],
+            class_names=names,
+            source_bits=self.source_bits,
             provenance={**self.provenance, "classes": [int(k) for k in chosen]},
         )
 
@@ -86,10 +95,10 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"{path}: expected an .npz file, found {'a folder' if path.is_dir() else 'nothing'}")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise InputError(f"{path}: expected an .npz archive of named arrays, got a single array")
-        with archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise InputError(f"{path}: expected an .npz archive of named arrays, got a single array")
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         if isinstance(error, InputError):
@@ -111,15 +120,21 @@ def read_statistics(path: Path | str) -> Problem:
     K, d = max(2, len(weights)), weights.shape[1]
     priors = _float(path, arrays, "priors", (K,))
     if priors.min() < 0 or abs(priors.sum() - 1) > 1e-6:
-        raise InputError(f"{path}: priors: expected non-negative numbers that sum to 1, got sum {priors.sum():.6g}, "
-                         f"least {priors.min():.6g}")
+        raise InputError(
+            f"{path}: priors: expected non-negative numbers that sum to 1, got sum {priors.sum():.6g}, least {priors.min():.6g}"
+        )
     means = _float(path, arrays, "means", (K, d))
     shape = np.shape(arrays["covariances"])
     covariances = _float(path, arrays, "covariances", (d, d) if len(shape) == 2 else (K, d, d))
     return Problem(
-        weights=weights, bias=bias, priors=priors / priors.sum(), means=means,
-        covariances=_semi_definite(path, covariances), counts=_counts(path, arrays, K),
-        source_bits=8 * arrays["weights"].dtype.itemsize, provenance=_provenance(path, arrays),
+        weights=weights,
+        bias=bias,
+        priors=priors / priors.sum(),
+        means=means,
+        covariances=_semi_definite(path, covariances),
+        counts=_counts(path, arrays, K),
+        source_bits=8 * arrays["weights"].dtype.itemsize,
+        provenance=_provenance(path, arrays),
     )
 
 
@@ -137,8 +152,9 @@ def read_features(path: Path | str) -> Features:
     K, d = max(2, len(weights)), weights.shape[1]
     values = arrays["features"]
     if values.ndim != 2 or values.shape[1] != d or not len(values):
-        raise InputError(f"{path}: features: expected shape (n, {d}) to go with weights {weights.shape}, n at least 1, "
-                         f"got {values.shape}")
+        raise InputError(
+            f"{path}: features: expected shape (n, {d}) to go with weights {weights.shape}, n at least 1, got {values.shape}"
+        )
     _finite(path, "features", values)
     n, labels = len(values), arrays["labels"]
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
@@ -151,15 +167,22 @@ def read_features(path: Path | str) -> Features:
         logits = _float(path, arrays, "logits", (n, len(weights)))
         same = np.mean(decide(values.astype(np.float64) @ weights.T + bias) == decide(logits))
         if same < AGREEMENT:
-            raise InputError(f"{path}: logits: expected W z + b to decide as they do for {AGREEMENT:.1%} of the rows, got "
-                             f"{same:.1%}: a transposed or foreign head")
+            raise InputError(
+                f"{path}: logits: expected W z + b to decide as they do for {AGREEMENT:.1%} of the rows, got "
+                f"{same:.1%}: a transposed or foreign head"
+            )
     names = arrays.get("class_names")
     if names is not None and names.shape != (K,):
         raise InputError(f"{path}: class_names: expected {K} names, got shape {names.shape}")
     return Features(
-        features=values, labels=labels.astype(np.int64), weights=weights, bias=bias, logits=logits,
+        features=values,
+        labels=labels.astype(np.int64),
+        weights=weights,
+        bias=bias,
+        logits=logits,
         class_names=None if names is None else tuple(map(str, names)),
-        source_bits=8 * arrays["weights"].dtype.itemsize, provenance=_provenance(path, arrays),
+        source_bits=8 * arrays["weights"].dtype.itemsize,
+        provenance=_provenance(path, arrays),
     )
 
 
@@ -199,8 +222,9 @@ def _umask() -> int:
 def _require(path, arrays, names, kind: str) -> None:
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise InputError(f"{path}: {', '.join(missing)}: missing, expected in a {kind} file beside "
-                         f"{', '.join(arrays) or 'no array at all'}")
+        raise InputError(
+            f"{path}: {', '.join(missing)}: missing, expected in a {kind} file beside {', '.join(arrays) or 'no array at all'}"
+        )
 
 
 def _finite(path, name: str, array: np.ndarray) -> None:
@@ -250,8 +274,9 @@ def _semi_definite(path, covariances: np.ndarray) -> np.ndarray:
         matrix = (matrix + matrix.T) / 2
         values, vectors = np.linalg.eigh(matrix)
         if values[0] < -1e-6 * max(values[-1], 0) - 1e-300:
-            raise InputError(f"{path}: {name}: expected no negative eigenvalue, got {values[0]:.6g} beside the largest "
-                             f"{values[-1]:.6g}")
+            raise InputError(
+                f"{path}: {name}: expected no negative eigenvalue, got {values[0]:.6g} beside the largest {values[-1]:.6g}"
+            )
         fixed.append((vectors * np.maximum(values, 0)) @ vectors.T if values[0] < 0 else matrix)
     return np.stack(fixed) if covariances.ndim == 3 else fixed[0]
 

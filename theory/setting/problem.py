@@ -66,8 +66,12 @@ class Problem:
         if total <= 0:
             raise InputError(f"classes: expected classes with a positive prior, got {' '.join(map(str, chosen))}")
         return replace(
-            self, weights=self.weights[chosen], bias=self.bias[chosen], priors=self.priors[chosen] / total,
-            means=self.means[chosen], covariances=self.covariances if self.shared else self.covariances[chosen],
+            self,
+            weights=self.weights[chosen],
+            bias=self.bias[chosen],
+            priors=self.priors[chosen] / total,
+            means=self.means[chosen],
+            covariances=self.covariances if self.shared else self.covariances[chosen],
             counts=None if self.counts is None else self.counts[chosen],
             provenance={**self.provenance, "classes": [int(k) for k in chosen]},
         )

@@ -57,15 +57,22 @@ def compression_fields(compressed: Compressed, source_bits: int) -> dict[str, An
     """The fields of a record that the compression alone determines."""
     rate = compressed.rate
     return {
-        "scheme": compressed.scheme, "bits": compressed.bits, "granularity": compressed.granularity, "rate": rate,
-        "rate_breakdown": compressed.rate_breakdown, "compression_ratio": 32 / rate, "ratio_to_source": source_bits / rate,
+        "scheme": compressed.scheme,
+        "bits": compressed.bits,
+        "granularity": compressed.granularity,
+        "rate": rate,
+        "rate_breakdown": compressed.rate_breakdown,
+        "compression_ratio": 32 / rate,
+        "ratio_to_source": source_bits / rate,
     }
 
 
 def class_fields(priors, before, after) -> list[dict[str, float]]:
     """``per_class`` from priors and recalls, class 0 first."""
-    return [{"prior": float(p), "recall_before": float(b), "recall_after": float(a)}
-            for p, b, a in zip(np.asarray(priors), np.asarray(before), np.asarray(after), strict=True)]
+    return [
+        {"prior": float(p), "recall_before": float(b), "recall_after": float(a)}
+        for p, b, a in zip(np.asarray(priors), np.asarray(before), np.asarray(after), strict=True)
+    ]
 
 
 def version() -> str:

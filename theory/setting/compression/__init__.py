@@ -8,7 +8,7 @@ from theory.setting.compression import uniform
 from theory.setting.errors import InputError
 
 SCHEMES = {**uniform.SCHEMES}
-BREAKDOWN = ("codes", "steps", "zero_points", "codebook", "positions", "tables")
+BREAKDOWN: tuple[str, ...] = ("codes", "steps", "zero_points", "codebook", "positions", "tables")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,10 @@ def compress(weights: np.ndarray, scheme: str, bits: int, *, per_channel: bool =
     breakdown["steps"] = 32 * step.size
     breakdown["zero_points"] = bits * step.size if quantize.zero_point else 0
     return Compressed(
-        scheme=scheme, bits=bits, granularity="channel" if per_channel else "tensor", weights=What,
-        steps=np.broadcast_to(step.reshape(-1), (len(weights),)).copy(), rate_breakdown=breakdown,
+        scheme=scheme,
+        bits=bits,
+        granularity="channel" if per_channel else "tensor",
+        weights=What,
+        steps=np.broadcast_to(step.reshape(-1), (len(weights),)).copy(),
+        rate_breakdown=breakdown,
     )
