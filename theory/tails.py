@@ -3,11 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
+from jaxtyping import Array, ArrayLike, Float
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
-def owens_t(h, a):
+def owens_t(h: Float[ArrayLike, "*batch"], a: Float[ArrayLike, "*batch"]) -> Float[Array, "*batch"]:
     """Owen's T(h, a) = (1/2 pi) Int_0^a exp(-h^2 (1 + x^2)/2)/(1 + x^2) dx, elementwise.
 
     For |a| <= 1 by 48-point Gauss-Legendre; beyond by T(h, a) = [Q(h) + Q(ah)]/2 - Q(h) Q(ah) - T(ah, 1/a) with h, a > 0

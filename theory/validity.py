@@ -61,9 +61,9 @@ def _error_model(problem: Problem, layer: Compressed, pair: Pair, at: Margin, re
                 f"the errors of the two rows are correlated ({correlation:+.2f} in this layer), not independent: with "
                 f"that correlation {instead(scale)}"
             )
-    ratios = [
-        float(np.sqrt(np.mean(row**2)) / step) for row, step in zip(problem.weights, layer.steps, strict=True) if step > 0
-    ]
+    scopes = [problem.weights] if layer.granularity == "tensor" else problem.weights[layer.steps > 0]
+    steps = layer.steps[:1] if layer.granularity == "tensor" else layer.steps[layer.steps > 0]
+    ratios = [float(np.sqrt(np.mean(scope**2)) / step) for scope, step in zip(scopes, steps, strict=True)]
     if min(ratios) < COARSE:
         scale = gaussian_gain(max(min(ratios), COARSEST))
         found.append(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Float64, Int64
 
 from theory.setting.errors import InputError
 from theory.setting.problem import Problem, check_classes, decide
@@ -36,11 +37,11 @@ class Features:
         provenance: where they come from.
     """
 
-    features: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray
-    bias: np.ndarray
-    logits: np.ndarray | None = None
+    features: Float[np.ndarray, "n d"]
+    labels: Int64[np.ndarray, " n"]
+    weights: Float64[np.ndarray, "rows d"]
+    bias: Float64[np.ndarray, " rows"]
+    logits: Float64[np.ndarray, "n rows"] | None = None
     class_names: tuple[str, ...] | None = None
     source_bits: int = 32
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from theory.setting.errors import InputError
 
@@ -24,12 +25,12 @@ class Problem:
         provenance: where all this comes from.
     """
 
-    weights: np.ndarray
-    bias: np.ndarray
-    priors: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-    counts: np.ndarray | None = None
+    weights: Float64[np.ndarray, "rows d"]
+    bias: Float64[np.ndarray, " rows"]
+    priors: Float64[np.ndarray, " K"]
+    means: Float64[np.ndarray, "K d"]
+    covariances: Float64[np.ndarray, "*K d d"]
+    counts: Int64[np.ndarray, " K"] | None = None
     source_bits: int = 32
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -85,7 +86,9 @@ def check_classes(classes: Sequence[int], K: int) -> np.ndarray:
     return chosen
 
 
-def margin(weights: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, float]:
+def margin(
+    weights: Float64[np.ndarray, "rows d"], bias: Float64[np.ndarray, " rows"]
+) -> tuple[Float64[np.ndarray, " d"], float]:
     """The binary margin (w, c) of a head: w'z + c > 0 decides class 1. Two rows: differences; one row: itself."""
     if len(weights) == 1:
         return weights[0], float(bias[0])

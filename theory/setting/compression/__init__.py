@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 
 from theory.setting.compression import uniform
 from theory.setting.errors import InputError
@@ -25,8 +26,8 @@ class Compressed:
     scheme: str
     bits: int
     granularity: str
-    weights: np.ndarray
-    steps: np.ndarray
+    weights: Float64[np.ndarray, "rows d"]
+    steps: Float64[np.ndarray, " rows"]
     rate_breakdown: dict[str, int]
 
     @property
@@ -44,7 +45,7 @@ def check_bits(scheme: str, bits: int) -> None:
         raise InputError(f"bits: expected {low} to {high} for scheme {scheme}, got {bits}")
 
 
-def compress(weights: np.ndarray, scheme: str, bits: int, *, per_channel: bool = False) -> Compressed:
+def compress(weights: Float64[np.ndarray, "rows d"], scheme: str, bits: int, *, per_channel: bool = False) -> Compressed:
     """Compress a layer.
 
     Args:
