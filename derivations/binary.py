@@ -11,6 +11,7 @@ import mpmath
 import sympy
 from sympy import Rational, Symbol, exp, sqrt
 
+from derivations.jax_code import for_mpmath
 from derivations.notation import Phi, a, h_h, m, mu_h, mu_mu, phi, prior, q, s, sign, trace, v
 from derivations.result import Identity, Numeric, Result, draw, evaluate
 
@@ -279,7 +280,7 @@ def _one_dimensional(integrand: sympy.Expr, flips: bool):
         known = {prior: values["prior"], m: mean, s: width, v: sd**2, sign: side}
         expression = integrand.subs({l4_minus: 0, l4_plus: 0, l6_minus: 0, l6_plus: 0})
         expression = expression.subs({k: sympy.Float(y, 30) for k, y in known.items()})
-        function = sympy.lambdify((x, g_minus, g_plus), expression, [{"Phi": mpmath.ncdf}, "mpmath"])
+        function = for_mpmath((x, g_minus, g_plus), expression)
         ends = sorted({mpmath.mpf(y) for y in (0, abs(c), 0.5, 1, 2, 4, 8, 16)})
         got = mpmath.quad(lambda y: function(y, ((-y - c) / w) ** 2, ((y - c) / w) ** 2), ends)
         if flips:

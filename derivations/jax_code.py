@@ -1,4 +1,4 @@
-"""The only door from SymPy to JAX (or NumPy): a result becomes a vectorized function.
+"""The only door from SymPy to numbers: a result becomes a vectorized function in JAX or NumPy.
 
 Traps it closes: ``lambdify`` resolves an unknown ``erf`` to the scalar ``math.erf``; constants do not broadcast; an
 undefined function fails only when called. Here every special function is mapped explicitly, anything else is refused by
@@ -6,9 +6,10 @@ name, and every argument and every returned part has the common broadcast shape.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import mpmath
 import numpy as np
 import sympy
 
@@ -59,6 +60,11 @@ def compile_result(
         f"{'; '.join(result.assumptions)}. Source: {result.source}."
     )
     return call
+
+
+def for_mpmath(arguments: Sequence[sympy.Symbol], expression: sympy.Expr) -> Callable[..., mpmath.mpf]:
+    """A function of single numbers at mpmath's precision, for the numeric steps of the derivations."""
+    return sympy.lambdify(arguments, expression, [{"Phi": mpmath.ncdf}, "mpmath"])
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import mpmath
 import sympy
 from sympy import Rational, Sum, Symbol, cos, exp, integrate, oo, pi, sin
 
+from derivations.jax_code import for_mpmath
 from derivations.notation import Phi, phi, s, step
 from derivations.result import Identity, Numeric, Result, draw, evaluate
 
@@ -219,7 +220,7 @@ def _row_steps(formula):
 
     def sides(rng):
         values, product = _rows(rng)
-        summand = sympy.lambdify((n_0, n_1), formula.subs({k: sympy.Float(x, 30) for k, x in values.items()}), "mpmath")
+        summand = for_mpmath((n_0, n_1), formula.subs({k: sympy.Float(y, 30) for k, y in values.items()}))
         return mpmath.fsum(summand(i, j) for i in range(1, 25) for j in range(1, 25)), product
 
     diagonal = formula.subs({n_0: i, n_1: i, sigma_1: sigma_0, rho: -1})

@@ -83,6 +83,7 @@ def _add_train(commands) -> None:
     command.add_argument("--data", required=True, metavar="DIR", help="the folder that holds cifar-10-batches-bin")
     command.add_argument("--epochs", type=whole_number(1), required=True, metavar="E")
     command.add_argument("--out", required=True, metavar="FILE.pt", help="the checkpoint, written after every epoch")
+    command.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images of each split")
     add_seed(command)
     add_json(command)
 
@@ -90,7 +91,7 @@ def _add_train(commands) -> None:
         _need_torch()
         from simulate.networks.training import train
 
-        result = train(network=a.network, data=a.data, epochs=a.epochs, out=a.out, seed=a.seed)
+        result = train(network=a.network, data=a.data, epochs=a.epochs, out=a.out, seed=a.seed, limit=a.limit)
         print_json(result) if a.json else print(f"{result['checkpoint']}: test error {result['test_error']:.2%}")
 
     command.set_defaults(run=work)

@@ -15,6 +15,7 @@ from theory.setting.problem import Problem
 from theory.setting.record import Record, version
 
 PAIRS = 10**6  # samples by default: at least as good as a million independent pairs
+MOST = 2**16  # samples a network at most: they are held at once
 EACH = 64  # samples a network by default
 
 
@@ -82,6 +83,11 @@ def run(
 
         method, block = "reduced_pairs", BLOCK
     else:
+        if networks is not None and samples > networks * MOST:
+            raise InputError(
+                f"networks: expected at least {math.ceil(samples / MOST)} for n = {samples * K}, got {networks}: "
+                f"a network takes at most {MOST} samples"
+            )
         each = EACH if networks is None else 2 ** max(0, math.ceil(math.log2(samples / networks)))
         steps = np.stack([layer.steps for layer in layers])
 

@@ -107,9 +107,9 @@ def draw_networks(pair: Pair, at: Margin, errors: Errors, counts: np.ndarray | N
 
 def _drawn(pair: Pair, errors: Errors, rng) -> Change:
     d = len(pair.w)
-    parts = []
-    for points in np.array_split(qmc.Sobol(len(errors.steps) * d, rng=rng).random(POINTS), max(1, d // 64)):
-        parts.append(binary.change(pair, errors.draw(points), np.zeros(len(points))))
+    points = qmc.Sobol(len(errors.steps) * d, rng=rng).random(POINTS)
+    slabs = np.split(points, 2 ** max(0, int(np.ceil(np.log2(d / 64)))))  # equal ones: one shape to compile
+    parts = [binary.change(pair, errors.draw(slab), np.zeros(len(slab))) for slab in slabs]
     return Change(*(jnp.concatenate(x) for x in zip(*parts, strict=True)))
 
 

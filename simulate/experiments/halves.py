@@ -17,12 +17,15 @@ import numpy as np
 from simulate.experiments.hypotheses import check
 from simulate.fit.gaussian import fit
 from simulate.measure import measure
-from theory.predict import predict
-from theory.setting.compression import SCHEMES
+from theory import binary
+from theory.predict import pair_of, predict
+from theory.setting.compression import SCHEMES, compress
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_features, read_statistics, write_statistics
+from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
+from theory.spread import Errors
 
 BITS = (2, 3, 4, 5, 6)
 NAME = "resnet20_cifar10"
@@ -74,7 +77,7 @@ def predicted(problem: Problem, counts: Sequence[dict], *, errors: str, seed: in
             seed=seed,
         )
         (record,) = predict(problem, **question)
-        delta = predict(problem, **question, method="delta_2")[0].distortion if errors == "expected" else None
+        delta = _delta_method(problem, row) if errors == "expected" else None
         n = row["n"]
         rows.append(
             {
@@ -91,6 +94,16 @@ def predicted(problem: Problem, counts: Sequence[dict], *, errors: str, seed: in
             }
         )
     return rows
+
+
+@in_float64
+def _delta_method(problem: Problem, row: dict) -> float:
+    """The expected distortion of one cell by the delta method of order 2."""
+    part = problem.restrict((row["first"], row["second"]))
+    layer = compress(part.weights, row["scheme"], row["bits"], per_channel=row["granularity"] == "channel")
+    pair = pair_of(part)
+    v, _, _ = Errors(layer.steps).moments()
+    return float(np.asarray(binary.older_formula("delta_2", binary.margin(pair), np.asarray(v))) @ pair.priors)
 
 
 def summary(rows: Sequence[dict]) -> list[dict]:

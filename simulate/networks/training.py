@@ -26,7 +26,7 @@ RECIPE = {
 }
 
 
-def train(*, network: str, data: Path | str, epochs: int, out: Path | str, seed: int = 0) -> dict:
+def train(*, network: str, data: Path | str, epochs: int, out: Path | str, seed: int = 0, limit: int | None = None) -> dict:
     """Train a CIFAR ResNet on the 50,000 training images and write a checkpoint after every epoch.
 
     The recipe is ``RECIPE``. Batch order and augmentation of an epoch depend on ``seed`` and the epoch alone, so that a
@@ -39,6 +39,7 @@ def train(*, network: str, data: Path | str, epochs: int, out: Path | str, seed:
         epochs: passes over the training images; it sets the schedule, so an unfinished run keeps its own.
         out: the checkpoint file.
         seed: of the initial weights, the batch order and the augmentation.
+        limit: only the first training and test images (at least a batch of them).
 
     Returns:
         ``network``, ``epochs``, ``seed``, ``test_error`` (a fraction), ``checkpoint``.
@@ -51,12 +52,20 @@ def train(*, network: str, data: Path | str, epochs: int, out: Path | str, seed:
         raise InputError(f"epochs: expected at least 1, got {epochs}")
     if not out.parent.is_dir():
         raise InputError(f"out: expected an existing folder, got {out.parent}")
-    run = {"network": network, "epochs": epochs, "seed": seed, "recipe": json.dumps(RECIPE, sort_keys=True)}
+    run = {
+        "network": network,
+        "epochs": epochs,
+        "seed": seed,
+        "limit": limit or 0,
+        "recipe": json.dumps(RECIPE, sort_keys=True),
+    }
     _keep_freed_memory()
     torch.manual_seed(seed)
     model = build(network)
-    images = read_cifar10(data, split="train")
-    test = read_cifar10(data, split="test")
+    images = read_cifar10(data, split="train", limit=limit)
+    if len(images.labels) < RECIPE["batch"]:
+        raise InputError(f"limit: expected at least a batch of {RECIPE['batch']} images, got {len(images.labels)}")
+    test = read_cifar10(data, split="test", limit=limit)
     state = _resume(out, run)
     if state.get("test_error") is not None:
         say(f"{out}: already trained, {epochs} of {epochs} epochs done")

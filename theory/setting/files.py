@@ -67,10 +67,8 @@ class Features:
         """The samples of the given classes and the rows of W that belong to them, relabelled 0, 1, ..."""
         if classes is None:
             return self
-        chosen = check_classes(classes, self.classes)
+        chosen = check_classes(classes, self.classes, len(self.weights))
         if len(self.weights) == 1:
-            if list(chosen) != [0, 1]:
-                raise InputError(f"classes: a head with one output has the classes 0 1, got {' '.join(map(str, chosen))}")
             return self
         position = np.full(self.classes, -1)
         position[chosen] = np.arange(len(chosen))

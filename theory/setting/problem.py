@@ -58,10 +58,8 @@ class Problem:
         """
         if classes is None:
             return self
-        chosen = check_classes(classes, self.classes)
+        chosen = check_classes(classes, self.classes, len(self.weights))
         if len(self.weights) == 1:
-            if list(chosen) != [0, 1]:
-                raise InputError(f"classes: a head with one output has the classes 0 1, got {' '.join(map(str, chosen))}")
             return self
         total = self.priors[chosen].sum()
         if total <= 0:
@@ -78,11 +76,13 @@ class Problem:
         )
 
 
-def check_classes(classes: Sequence[int], K: int) -> np.ndarray:
-    """The classes as an index array, refused unless they are at least two different ones of 0..K-1."""
-    chosen = np.asarray(classes, np.int64)
+def check_classes(classes: Sequence[int], K: int, rows: int) -> np.ndarray:
+    """The classes as an index array, refused unless they are at least two different ones of 0..K-1 (0 1 for one output)."""
+    chosen, text = np.asarray(classes, np.int64), " ".join(map(str, classes))
     if len(chosen) < 2 or len(np.unique(chosen)) < len(chosen) or chosen.min() < 0 or chosen.max() >= K:
-        raise InputError(f"classes: expected at least two different ones of 0 to {K - 1}, got {' '.join(map(str, classes))}")
+        raise InputError(f"classes: expected at least two different ones of 0 to {K - 1}, got {text}")
+    if rows == 1 and list(chosen) != [0, 1]:
+        raise InputError(f"classes: a head with one output has the classes 0 1, got {text}")
     return chosen
 
 
