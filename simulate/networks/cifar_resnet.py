@@ -114,6 +114,8 @@ def load(network: str, checkpoint: Path | str) -> tuple[CifarResNet, dict[str, A
             f"{checkpoint}: no key matches {network}: expected keys like {next(iter(expected))!r}, "
             f"got keys like {next(iter(state), 'none')!r}"
         )
+    # counters of training steps, absent from older checkpoints and without a role in evaluation
+    state |= {key: value for key, value in expected.items() if key.endswith("num_batches_tracked") and key not in state}
     blocks = _blocks(state)
     if blocks != _blocks(expected):
         raise InputError(
