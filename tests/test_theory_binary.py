@@ -115,6 +115,11 @@ def test_zero_weights_and_classes_without_samples_are_finite():
                     assert np.isfinite([record.risk_after, record.distortion, record.flip_rate, *record.interval]).all()
 
 
+def test_older_formulas_refuse_a_constant_margin():
+    with pytest.raises(InputError, match="delta_2 needs a margin that varies"):
+        predict(_plain([[0.5, 0.5], [0.5, 0.5]]), scheme="symmetric", bits=[4], errors="expected", method="delta_2")
+
+
 def test_distortion_vanishes_as_the_rate_grows():
     problem = random_problem(12, 5)
     flips = [record.flip_rate for record in predict(problem, scheme="symmetric", bits=[4, 8, 12, 16])]

@@ -314,6 +314,6 @@ def statistics_variance(priors, counts, at: Margin, by: Change) -> jax.Array:
     within = jnp.sum(formula("class_variance")(prior=priors, u=_like(u, u_hat), u_hat=u_hat, rho_gap=gap, count=n), -1)
     shift = class_distortion(at, by)
     between = formula("prior_variance")(
-        prior_0=priors[0], change_0=shift[..., 0], change_1=shift[..., 1], total_count=jnp.sum(counts)
+        prior_0=priors[0], change_0=shift[..., 0], change_1=shift[..., 1], total_count=jnp.maximum(jnp.sum(counts), 1.0)
     )
     return within + between

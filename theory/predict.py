@@ -164,6 +164,8 @@ def expected_average(pair: Pair, at: Margin, steps: Errors, method: str | None, 
         change = np.asarray(binary.older_formula(method, at, np.asarray(v)))
         quadrature = binary.quadrature(at, binary.moments(pair), np.asarray(v), np.asarray(k4), np.asarray(k6))
         gap = float(np.abs(change - quadrature.distortion) @ pair.priors)
+        if not np.isfinite(gap):
+            raise InputError(f"method: {method} needs a margin that varies in both classes, got weights that give a constant one")
         return method, Average(change, np.asarray(quadrature.flips), gap)
     if method != "sobol_average":
         value = binary.quadrature(at, binary.moments(pair), np.asarray(v), np.asarray(k4), np.asarray(k6))
