@@ -94,6 +94,23 @@ def _result(name: str, statement: str, summand: sympy.Expr, degree: int, source:
     )
 
 
+_w = sympy.Matrix(sympy.symbols("w1 w2", real=True))
+_h = _C * _w  # here C plays Sigma
+_power = (_w.T * _C * _w)[0]
+_conditional = _C - _h * _h.T / _power
+_conditioning = (
+    Identity(
+        text="z - h (t - m)/s^2 is uncorrelated with t: Cov(z, w'z) - h Var(t)/s^2 = 0, first coordinate of an explicit class",
+        left=(_C * _w)[0] - (_h / _power * (_w.T * _C * _w)[0])[0],
+        right=sympy.Integer(0),
+    ),
+    Identity(
+        text="and its covariance Sigma - h h'/s^2 leaves no variance in the direction of w",
+        left=sympy.together((_w.T * _conditional * _w)[0]),
+        right=sympy.Integer(0),
+    ),
+)
+
 noise_second = _result(
     "noise_second",
     "g(t) = E[|z|^2 | t] = sum_i b_i^2 + C_ii, so that Var(x | t) = v g(t)",
@@ -101,6 +118,7 @@ noise_second = _result(
     2,
     "second moment of a Gaussian vector",
     lambda: _moment(2, 0) + _moment(0, 2),
+    *_conditioning,
 )
 
 norm_variance = _result(

@@ -72,6 +72,15 @@ class_variance = Result(
 change_0, change_1, prior_0 = Symbol("change_0", real=True), Symbol("change_1", real=True), Symbol("prior_0", positive=True)
 total_count = Symbol("total_count", positive=True)
 
+
+def _enumerated(n: int) -> sympy.Expr:
+    """Variance of (j/n) g_0 + (1 - j/n) g_1 for j binomial(n, pi_0)."""
+    law = {j: sympy.binomial(n, j) * prior_0**j * (1 - prior_0) ** (n - j) for j in range(n + 1)}
+    value = {j: sympy.Rational(j, n) * change_0 + (1 - sympy.Rational(j, n)) * change_1 for j in law}
+    mean = sum((law[j] * value[j] for j in law), sympy.Integer(0))
+    return sum((law[j] * (value[j] - mean) ** 2 for j in law), sympy.Integer(0))
+
+
 prior_variance = Result(
     name="prior_variance",
     statement="Var of sum_k pi_k g_k with the priors estimated from n labels: pi_0 pi_1 (g_1 - g_0)^2/n",
@@ -82,10 +91,14 @@ prior_variance = Result(
     source="variance of a binomial proportion",
     steps=lambda formula: (
         Identity(
-            text="Var(p g_0 + (1 - p) g_1) = (g_0 - g_1)^2 Var p, Var p = pi_0 (1 - pi_0)/n",
-            left=formula,
-            right=sympy.diff(Symbol("p") * (change_0 - change_1), Symbol("p")) ** 2 * prior_0 * (1 - prior_0) / total_count,
+            text="three labels: the variance of the weighted change over the binomial law, enumerated",
+            left=formula.subs(total_count, 3),
+            right=_enumerated(3),
         ),
-        Identity(text="no uncertainty when one class is empty", left=formula.subs(prior_0, 1), right=sympy.Integer(0)),
+        Identity(
+            text="labels are independent, so the variance falls as 1/n",
+            left=formula * total_count,
+            right=(formula * total_count).subs(total_count, 3),
+        ),
     ),
 )

@@ -8,7 +8,7 @@ import mpmath
 import sympy
 from sympy import Piecewise, sqrt
 
-from derivations.notation import OwensT, Phi, a, m, phi, prior, q, r, s, sign
+from derivations.notation import OwensT, Phi, a, m, prior, q, r, s, sign
 from derivations.result import Identity, Numeric, Result, draw, evaluate
 
 _s_hat = sqrt(s**2 + 2 * q + r)
@@ -24,6 +24,8 @@ def _flip_sides(formula):
     def sides(rng):
         values = draw(rng, prior=(0.2, 0.8), m=(-1.5, 1.5), s=(0.5, 1.5), a=(-0.5, 0.5), q=(-0.4, 0.4), rest=(0.05, 0.5))
         mean, sd, shift, cross = (values[name] for name in ("m", "s", "a", "q"))
+        if rng.random() < 0.5:  # the mean margin itself changes sign
+            shift = -mean * mpmath.mpf(rng.uniform(1.2, 2.0))
         power = values["rest"] + cross**2 / sd**2  # Var(x | t) = rest
 
         def crossed(y):  # P(the noisy margin has the other sign | t = y)
@@ -66,10 +68,26 @@ binary_flip_rate = Result(
         Numeric(
             text="it equals the integral over t of the probability that the noisy margin has the other sign",
             sides=_flip_sides(formula),
-            points=4,
+            points=8,
         ),
     ),
 )
+
+_w, _e, _mu = (sympy.Matrix(sympy.symbols(f"{name}1 {name}2", real=True)) for name in ("w", "e", "mu"))
+_Sigma = sympy.Matrix(2, 2, sympy.symbols("s11 s12 s12 s22", real=True))
+_c = sympy.Symbol("c", real=True)
+
+
+def _two(vector: sympy.Matrix) -> tuple[sympy.Expr, sympy.Expr]:
+    """Mean and variance of the margin vector'z + c of an explicit class."""
+    return sympy.expand((vector.T * _mu)[0] + _c), sympy.expand((vector.T * _Sigma * vector)[0])
+
+
+def _explicit() -> dict:
+    """The invariants of the explicit class; the bias is held, so a = e'mu."""
+    mean, variance = _two(_w)
+    return {m: mean, s: sqrt(variance), a: (_e.T * _mu)[0], q: (_e.T * _Sigma * _w)[0], r: (_e.T * _Sigma * _e)[0]}
+
 
 binary_distortion = Result(
     name="binary_distortion",
@@ -82,14 +100,9 @@ binary_distortion = Result(
     steps=lambda formula: (
         Identity(text="no error, no distortion", left=formula.subs({a: 0, q: 0, r: 0}), right=sympy.Integer(0)),
         Identity(
-            text="Var((w + e)'z) = s^2 + 2 q + r: slope in a",
-            left=sympy.diff(formula, a),
-            right=prior * sign * phi(sign * (m + a) / _s_hat) / _s_hat,
-        ),
-        Identity(
-            text="and slope in r",
-            left=sympy.diff(formula, r),
-            right=-prior * sign * phi(sign * (m + a) / _s_hat) * (m + a) / (2 * _s_hat**3),
+            text="on an explicit class it is the difference of the exact risks of w + e and w",
+            left=formula.subs(_explicit(), simultaneous=True),
+            right=prior * (Phi(sign * _two(_w + _e)[0] / sqrt(_two(_w + _e)[1])) - Phi(sign * _two(_w)[0] / sqrt(_two(_w)[1]))),
         ),
     ),
 )

@@ -19,7 +19,7 @@ n = Symbol("n", integer=True, positive=True)
 x = Symbol("x", real=True)
 freq = Symbol("freq", positive=True)
 low, high, level = (Symbol(name, real=True) for name in ("low", "high", "level"))
-alpha, power = Symbol("alpha", real=True), Symbol("power", positive=True)
+alpha, power, product = Symbol("alpha", real=True), Symbol("power", positive=True), Symbol("product", real=True)
 n_0, n_1 = Symbol("n_0", integer=True, positive=True), Symbol("n_1", integer=True, positive=True)
 sigma_0, sigma_1 = Symbol("sigma_0", positive=True), Symbol("sigma_1", positive=True)
 rho = Symbol("rho", real=True)
@@ -180,15 +180,15 @@ gain = Result(
     source="regression of the error on the weight; argmax is invariant under a common positive gain",
     steps=lambda formula: (
         Identity(
-            text="with e = alpha w + eps, alpha = E[e w]/s^2, the rest eps is uncorrelated with w",
-            left=(alpha * s**2 - alpha * s**2),
-            right=sympy.Integer(0),
+            text="E eps^2 of eps = e - alpha w is E e^2 - 2 alpha E[e w] + alpha^2 s^2; with alpha = E[e w]/s^2 it is "
+            "v_eff (1 + alpha)^2, as w + e = (1 + alpha)(w + eps/(1 + alpha))",
+            left=(formula * (1 + alpha) ** 2).subs(alpha, product / s**2),
+            right=(power - 2 * alpha * product + alpha**2 * s**2).subs(alpha, product / s**2),
         ),
         Identity(
-            text="E eps^2 = E e^2 - 2 alpha E[e w] + alpha^2 s^2 and w + e = (1 + alpha)(w + eps/(1 + alpha)), so that "
-            "v_eff (1 + alpha)^2 = E eps^2",
-            left=formula * (1 + alpha) ** 2,
-            right=power - 2 * alpha * (alpha * s**2) + alpha**2 * s**2,
+            text="the power of the quantized weight is kept: E (w + e)^2 = (1 + alpha)^2 (s^2 + v_eff)",
+            left=(1 + alpha) ** 2 * (s**2 + formula),
+            right=(s**2 + 2 * product + power).subs(product, alpha * s**2),
         ),
     ),
 )

@@ -22,7 +22,7 @@ cross = Symbol("cross", real=True)
 trace_QQ = Symbol("trace_QQ", real=True)
 diagonal = Symbol("diagonal", real=True)
 
-# An explicit case: Q = 1 on two coordinates, e = e_x + (n1, n2) with n independent, variance v, kurtosis k4.
+# An explicit case: e = e_x + Q (n1, n2), n independent with variance v and fourth cumulant k4 v^2.
 _e1, _e2, _s11, _s12, _s22, _t11, _t12, _t22 = sympy.symbols("e1 e2 s11 s12 s22 t11 t12 t22", real=True)
 _n1, _n2 = sympy.symbols("n1 n2", real=True)
 _e = sympy.Matrix([_e1, _e2])
@@ -37,9 +37,23 @@ def _mean(polynomial: sympy.Expr) -> sympy.Expr:
     )
 
 
+# A projector that is not diagonal, so that its place in the products matters.
+_Q = sympy.Matrix([[sympy.Rational(16, 25), -sympy.Rational(12, 25)], [-sympy.Rational(12, 25), sympy.Rational(9, 25)]])
+
+
 def _form(matrix: sympy.Matrix) -> sympy.Expr:
-    vector = _e + sympy.Matrix([_n1, _n2])
+    vector = _e + _Q * sympy.Matrix([_n1, _n2])
     return (vector.T * matrix * vector)[0]
+
+
+def _measured() -> dict:
+    """The invariants of the covariance formula on the explicit case."""
+    one, two = _Q * _S * _Q, _Q * _U * _Q
+    return {
+        cross: (_e.T * _S * _Q * _U * _e)[0],
+        trace_QQ: (_Q * _S * _Q * _U).trace(),
+        diagonal: sum((one[i, i] * two[i, i] for i in range(2)), sympy.Integer(0)),
+    }
 
 
 reduced_mean = Result(
@@ -54,7 +68,7 @@ reduced_mean = Result(
         Identity(
             text="on an explicit case",
             left=_mean(_form(_S)),
-            right=sympy.expand(formula.subs({from_mean: (_e.T * _S * _e)[0], trace_Q: _S.trace()})),
+            right=sympy.expand(formula.subs({from_mean: (_e.T * _S * _e)[0], trace_Q: (_Q * _S).trace()})),
         ),
         Identity(text="cross terms vanish: E n = 0", left=_mean(_n1 * _s11 * _e1), right=sympy.Integer(0)),
     ),
@@ -73,11 +87,7 @@ reduced_covariance = Result(
         Identity(
             text="on an explicit case with independent entries of kurtosis k4",
             left=sympy.expand(_mean(_form(_S) * _form(_U)) - _mean(_form(_S)) * _mean(_form(_U))),
-            right=sympy.expand(
-                formula.subs(
-                    {cross: (_e.T * _S * _U * _e)[0], trace_QQ: (_S * _U).trace(), diagonal: _s11 * _t11 + _s22 * _t22}
-                )
-            ),
+            right=sympy.expand(formula.subs(_measured())),
         ),
         Identity(
             text="for one form and k4 = 0 it is the textbook 4 v e'Sigma^2 e + 2 v^2 tr Sigma^2",

@@ -16,7 +16,7 @@ from theory.setting.record import Record, version
 
 PAIRS = 10**6  # samples by default: at least as good as a million independent pairs
 MOST = 2**16  # samples a network at most: they are held at once
-EACH = 64  # samples a network by default
+EACH = 32  # samples a network by default
 
 
 def run(
@@ -95,7 +95,7 @@ def run(
             return count_networks(problem, steps, each=each, seed=seed, first=first, last=last, chunk=chunk)
 
         method, block = "random_networks", max(each, BLOCK)
-    tally = _enough(count, math.ceil(samples / block), standard_error)
+    tally = _enough(count, math.ceil(samples / block), problem.priors, standard_error, promised=n is None)
     provenance = {
         "by": f"simulate.run {version()}",
         "statistics": problem.provenance,
@@ -108,13 +108,24 @@ def run(
     ]
 
 
-def _enough(count: Callable[[int, int], Tally], blocks: int, target: float | None) -> Tally:
-    """Count ``blocks`` blocks, then as many more as the target standard error needs."""
+def _enough(
+    count: Callable[[int, int], Tally], blocks: int, priors: np.ndarray, target: float | None, *, promised: bool
+) -> Tally:
+    """Count ``blocks`` blocks, then as many more as the standard error needs.
+
+    It must reach ``target`` where one is given; else, where ``promised``, what PAIRS independent pairs would reach:
+    networks that share their errors count for less.
+    """
     tally, done = count(0, blocks), blocks
-    while target is not None:
+    while target is not None or promised:
         # the second moment, an event more than seen: a width without any is not taken as exactly known
-        variance = np.max(tally.squares[:, 0] + 1) / tally.units
-        wanted = math.ceil(done * variance / tally.units / target**2)
+        squared = (tally.squares[:, 0] + (target is not None)) / tally.units**2
+        if target is not None:
+            wanted = math.ceil(done * np.max(squared) / target**2)
+        else:
+            distortion = (tally.made - tally.mended) @ priors / tally.samples
+            pairs = tally.flips @ priors / tally.samples - distortion**2
+            wanted = math.ceil(done * np.max((squared - distortion**2 / tally.units) / np.maximum(pairs / PAIRS, 1e-300)))
         if wanted <= done:
             break
         wanted = min(wanted, 16 * done)  # the variance itself is an estimate: in stages

@@ -72,9 +72,24 @@ def reduced_heads(problem: Problem, errors: Sequence[np.ndarray]) -> tuple[np.nd
     return problem.means @ heads.T + bias, np.stack(factors)
 
 
+def exact_ties(heads: Sequence[np.ndarray], bias: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What rounding must not decide, for heads (rows, d) with one bias: equal rows give equal logits, zero rows their bias.
+
+    Returns:
+        (heads, rows, 1): the lowest row with the same weights and bias; whether the row is zero; the bias.
+    """
+    stack = np.stack([np.concatenate([head, bias[:, None]], 1) for head in heads])
+    same = np.all(stack[:, :, None] == stack[:, None], -1)
+    zero = ~np.any(stack[:, :, :-1], -1)
+    biases = np.broadcast_to(bias, zero.shape)
+    first = jnp.asarray(np.argmax(same, -1)[..., None], jnp.int32)
+    return first, jnp.asarray(zero[..., None]), jnp.asarray(biases[..., None], jnp.float32)
+
+
 @functools.partial(jax.jit, static_argnames=("rows", "chunk"))
-def _known_chunk(key, first, last, means, factors, priors, *, rows: int, chunk: int):
-    """Counts of the blocks first .. first + chunk - 1 that are below last."""
+def _known_chunk(key, start, last, means, factors, priors, ties, *, rows: int, chunk: int):
+    """Counts of the blocks start .. start + chunk - 1 that are below last."""
+    first, zero, bias = ties
     K, total, r = factors.shape
     layers = total // rows - 1
 
@@ -86,8 +101,10 @@ def _known_chunk(key, first, last, means, factors, priors, *, rows: int, chunk: 
             k, mean, L, prior = inputs
             logits = jnp.expand_dims(mean, 1) + jnp.matmul(L, g, precision=HIGHEST)
             clean, shift = logits[:rows], logits[rows:].reshape(layers, rows, BLOCK)
-            before = _decide(clean)
-            after = _decide(jnp.moveaxis(jnp.expand_dims(clean, 0) + shift, 0, 1))
+            both = jnp.concatenate([clean[None], clean[None] + shift])  # (1 + layers, rows, BLOCK)
+            both = jnp.where(zero, bias, jnp.take_along_axis(both, first, 1))
+            decided = _decide(jnp.moveaxis(both, 1, 0))
+            before, after = decided[0], decided[1:]
             wrong, wrong_after = before != k, after != k
             made = wrong_after & ~wrong[None]
             mended = ~wrong_after & wrong[None]
@@ -97,13 +114,13 @@ def _known_chunk(key, first, last, means, factors, priors, *, rows: int, chunk: 
             counts = tuple(jnp.sum(x, -1, dtype=jnp.int32) for x in (wrong, made, mended, flips))
             return (y, f), counts
 
-        zero = jnp.zeros((layers, BLOCK), jnp.float32)
-        (y, f), counts = jax.lax.scan(one_class, (zero, zero), (jnp.arange(K, dtype=jnp.int32), means, factors, priors))
+        nothing = jnp.zeros((layers, BLOCK), jnp.float32)
+        (y, f), counts = jax.lax.scan(one_class, (nothing, nothing), (jnp.arange(K, dtype=jnp.int32), means, factors, priors))
         live = (index < last).astype(jnp.int32)
         squares = jnp.stack([jnp.sum(y * y, -1), jnp.sum(f * f, -1)], -1) * live.astype(jnp.float32)
         return tuple(x * live for x in counts), squares
 
-    counts, squares = jax.lax.map(block, first + jnp.arange(chunk, dtype=jnp.uint32))
+    counts, squares = jax.lax.map(block, start + jnp.arange(chunk, dtype=jnp.uint32))
     return tuple(jnp.sum(x, 0) for x in counts), squares
 
 
@@ -124,10 +141,11 @@ def count_known(
     means, factors = reduced_heads(problem, [What - problem.weights for What in layers])
     rows, key = len(problem.weights), key_of(seed)
     device = [jnp.asarray(x, jnp.float32) for x in (means, factors, problem.priors)]
+    ties = exact_ties([problem.weights, *layers], problem.bias)
 
     def parts() -> Iterator:
         for start in range(first, last, chunk):
-            yield _known_chunk(key, np.uint32(start), np.uint32(last), *device, rows=rows, chunk=chunk)
+            yield _known_chunk(key, np.uint32(start), np.uint32(last), *device, ties, rows=rows, chunk=chunk)
 
     K, B = problem.classes, len(layers)
     total = [np.zeros(K, np.int64)] + [np.zeros((B, K), np.int64) for _ in range(3)]
@@ -161,7 +179,7 @@ def _network_chunk(key, first, last, w, means, covariances, m, s, steps, priors,
             a = jnp.einsum("la,anj,j->ln", c, u, mean, precision=HIGHEST)
             q = jnp.einsum("la,anj,j->ln", c, image, w, precision=HIGHEST)
             r = jnp.einsum("la,lb,abn->ln", c, c, gram, precision=HIGHEST)
-            slope = q / s
+            slope = q / jnp.where(s > 0, s, 1.0)  # a constant margin stays what it is
             rest = jnp.sqrt(jnp.maximum(r - slope**2, 0))
             t = m + s * g[:1]  # (1, networks, each)
             x = jnp.expand_dims(a, -1) + jnp.expand_dims(slope, -1) * g[:1] + jnp.expand_dims(rest, -1) * g[1:]
@@ -201,7 +219,7 @@ def count_networks(
     w = problem.weights[-1] - (problem.weights[0] if len(problem.weights) == 2 else 0)
     c = problem.bias[-1] - (problem.bias[0] if len(problem.bias) == 2 else 0)
     covariances = np.broadcast_to(problem.covariances, (2, *problem.covariances.shape[-2:]))
-    s = np.sqrt(np.maximum(np.einsum("i,kij,j->k", w, covariances, w), 1e-30))
+    s = np.sqrt(np.maximum(np.einsum("i,kij,j->k", w, covariances, w), 0))
     arrays = [
         jnp.asarray(x, jnp.float32) for x in (w, problem.means, covariances, problem.means @ w + c, s, steps, problem.priors)
     ]

@@ -7,7 +7,7 @@ import sympy
 
 from derivations import RESULTS, binary, result
 from derivations.__main__ import main
-from derivations.notation import a, h_h, k4, m, mu_h, mu_mu, q, r, s, sign, step, trace, v
+from derivations.notation import a, h_h, k4, m, mu_h, mu_mu, prior, q, r, s, sign, step, trace, v
 from derivations.result import Identity, Numeric, Result, collect
 
 
@@ -39,9 +39,19 @@ MISTAKES = {
         lambda f: f.subs(sign, 1),
     ],
     "marginal": [lambda f: f.subs(v, 2 * v), lambda f: f.subs(mu_mu, 0)],
-    "corrected_marginal": [lambda f: f.subs(v, 2 * v), lambda f: f.subs(mu_h, -mu_h), lambda f: f.subs(mu_mu, 0)],
+    "corrected_marginal": [
+        lambda f: f.subs(v, 2 * v),
+        lambda f: f.subs(mu_h, -mu_h),
+        lambda f: f.subs(mu_mu, 0),
+        lambda f: f.subs(sign, 1),
+        lambda f: f + prior * v**2 * trace,
+    ],
     "edgeworth_tail": [lambda f: f.subs(binary.l4, 2 * binary.l4), lambda f: f.subs(binary.l6, 0)],
     "margin_quadrature": [
+        lambda f: f.subs({binary.l6_minus: binary.l6_plus, binary.l6_plus: binary.l6_minus}, simultaneous=True),
+        lambda f: f.subs({binary.l6_minus: 0, binary.l6_plus: 0}),
+        lambda f: f.subs(binary.l4_minus, -binary.l4_minus),
+        lambda f: f.subs(binary.l6_plus, 2 * binary.l6_plus),
         lambda f: f.subs(v, 2 * v),
         lambda f: f.subs(sign, -sign),
         lambda f: f.subs(m, -m),
@@ -62,7 +72,12 @@ MISTAKES = {
     "error_variance": [lambda f: 2 * f],
     "error_k4": [lambda f: -f, lambda f: f / 2],
     "error_k6": [lambda f: f / 2],
-    "binary_flip_rate": [lambda f: f.subs(q, -q), lambda f: f.subs(r, 2 * r), lambda f: f.subs(a, -a)],
+    "binary_flip_rate": [
+        lambda f: f.subs(q, -q),
+        lambda f: f.subs(r, 2 * r),
+        lambda f: f.subs(a, -a),
+        lambda f: f.replace(sympy.Piecewise, lambda *_: sympy.Integer(0)),
+    ],
     "binary_distortion": [lambda f: f.subs(q, 0) * 2, lambda f: f.subs(sign, -sign) * 2],
     "reduced_mean": [lambda f: f.subs(v, 2 * v)],
     "reduced_covariance": [lambda f: f.subs(v, v / 2), lambda f: f.subs(k4, 0)],

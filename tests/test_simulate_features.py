@@ -161,6 +161,27 @@ def test_checks_have_power(seed):
     assert not found["errors uniform in +-step/2"]["holds"]
 
 
+def test_the_effects_are_those_of_the_corrected_variance(seed):
+    """Tied rows double the error variance; a coarse step's errors, gain removed, are those of theory's v_eff."""
+    problem = random_problem(200, seed)
+    features = sample(problem, 400, np.random.default_rng(seed))
+    w = problem.weights[1] - problem.weights[0]
+    tied = Features(features=features.features, labels=features.labels, weights=np.stack([-w, w]) / 2, bias=features.bias)
+    found = {r["hypothesis"]: r for r in check(tied, bits=[4])}
+    fitted = fit(tied)
+    v, k4, k6 = Errors(compress(tied.weights, "symmetric", 4).steps).moments()
+    double, single = (expected_distortion(fitted, v=x, k4=k4, k6=k6) for x in (2 * v, v))
+    assert found["errors independent between rows"]["effect"] == pytest.approx(double - single, rel=1e-6)
+    found = {r["hypothesis"]: r for r in check(features, bits=[2])}
+    fitted = fit(features)
+    layer = compress(problem.weights, "symmetric", 2)
+    v, k4, k6 = Errors(layer.steps).moments()
+    E, W = layer.weights - problem.weights, problem.weights
+    alpha, rho = np.sum(E * W) / np.sum(W**2), np.corrcoef(E.ravel(), W.ravel())[0, 1]
+    corrected, plain = (expected_distortion(fitted, v=x, k4=k4, k6=k6) for x in (v * (1 - rho**2) / (1 + alpha) ** 2, v))
+    assert found["errors uncorrelated with the weights"]["effect"] == pytest.approx(corrected - plain, rel=1e-6)
+
+
 def test_check_is_sorted_and_speaks(seed):
     records = check(sample(random_problem(20, seed), 500, np.random.default_rng(seed)), bits=[3, 4])
     for width in (3, 4):

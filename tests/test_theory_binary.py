@@ -115,6 +115,24 @@ def test_zero_weights_and_classes_without_samples_are_finite():
                     assert np.isfinite([record.risk_after, record.distortion, record.flip_rate, *record.interval]).all()
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("test_size", [None, 50])
+def test_constant_margins_with_counted_statistics_are_finite(rows, test_size):
+    for weights in (np.zeros((rows, 2)), np.full((rows, 2), 0.5)):
+        problem = replace(_plain(weights, bias=(0.1,) * rows), counts=np.array([30, 20]))
+        for errors in ("actual", "expected"):
+            for channel in (False, True):
+                (record,) = predict(
+                    problem, scheme="symmetric", bits=[4], errors=errors, per_channel=channel, test_size=test_size
+                )
+                assert np.isfinite([*record.interval, *record.interval_sources.values(), record.numerical_error]).all()
+
+
+def test_the_quadrature_asked_for_is_not_replaced():
+    with pytest.raises(InputError, match="margin_quadrature needs a margin that varies"):
+        predict(_plain([[0.5, 0.5], [0.5, 0.5]]), scheme="symmetric", bits=[4], errors="expected", method="margin_quadrature")
+
+
 def test_older_formulas_refuse_a_constant_margin():
     with pytest.raises(InputError, match="delta_2 needs a margin that varies"):
         predict(_plain([[0.5, 0.5], [0.5, 0.5]]), scheme="symmetric", bits=[4], errors="expected", method="delta_2")

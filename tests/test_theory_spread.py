@@ -12,10 +12,11 @@ from simulate.fit.gaussian import fit
 from simulate.sampler import factor
 from tests.problems import exact_risk, random_problem
 from theory import binary, spread
-from theory.predict import predict
+from theory.predict import pair_of, predict
 from theory.setting.compression import compress
 from theory.setting.files import Features
 from theory.setting.problem import decide
+from theory.spread import Errors
 
 
 def test_coverage_of_simulated_networks(seed):
@@ -44,6 +45,29 @@ def test_both_laws_agree_where_both_hold(monkeypatch):
     other = predict(problem, scheme="symmetric", bits=[3], errors="expected")[0]
     assert other.provenance["interval_law"] == "error draws"
     np.testing.assert_allclose(record.interval, other.interval, rtol=0.03)
+
+
+def test_the_reduced_law_has_the_variance_of_the_quadratic_form():
+    """Var(e'Sigma e) = 2 v^2 tr Sigma^2 + k4 v^2 sum Sigma_ii^2 where conditioning carries much of it."""
+    problem = random_problem(12, 7)
+    steps = Errors(np.array([0.3, 0.3]))
+    v, k4, _ = steps.moments()
+    pair = pair_of(problem)
+    directions = np.concatenate([pair.means, np.einsum("kij,j->ki", pair.covariances, pair.w)])
+    r = np.asarray(spread._reduced(pair, steps, directions, np.random.default_rng(0)).r)
+    for k in (0, 1):
+        S = problem.covariance(k)
+        assert r[:, k].mean() == pytest.approx(v * np.trace(S), rel=0.01)
+        gaussian = 2 * v**2 * np.sum(S * S)
+        # the k4 of the part along the four directions is left out by the law: between the two values
+        low, high = gaussian + k4 * v**2 * np.sum(np.diag(S) ** 2), gaussian
+        assert 0.97 * low <= r[:, k].var() <= 1.03 * high
+
+
+def test_the_test_set_source_is_the_paired_sampling_noise():
+    (record,) = predict(random_problem(9, 4), scheme="symmetric", bits=[3], test_size=400)
+    noise = np.sqrt((record.flip_rate - record.distortion**2) / 400)
+    assert record.interval_sources["test_set"] == pytest.approx(noise, rel=1e-12)
 
 
 def _sample(problem, n, rng):

@@ -301,15 +301,19 @@ def older_formula(name: str, at: Margin, v: jax.Array) -> jax.Array:
 def statistics_variance(priors, counts, at: Margin, by: Change) -> jax.Array:
     """Sampling variance (...) of D = sum_k pi_k (change of class k) when mean, covariance and priors were estimated.
 
+    A constant margin contributes nothing of its own: its decision is known.
+
     Args:
         priors, counts: (2,). at: (2,) invariants. by: (..., 2) known errors.
     """
     at = _spread_out(at, by)
-    s_hat = jnp.sqrt(jnp.maximum(at.s**2 + 2 * by.q + by.r, 1e-300))
-    u, u_hat = at.m / at.s, (at.m + by.a) / s_hat
-    rho = jnp.clip((at.s**2 + by.q) / (at.s * s_hat), -1.0, 1.0)
-    square = jnp.clip((at.s**2 * by.r - by.q**2) / (at.s * s_hat) ** 2, 0.0, 1.0)  # 1 - rho^2, without cancellation
-    gap = jnp.where(rho > 0, square / (1 + rho), 1 - rho)
+    after = _after(at, by)
+    (s, m), (s_hat, m_hat) = _regular(at.s, at.m), _regular(after.s, after.m)
+    u, u_hat = m / s, m_hat / s_hat
+    constant = (at.s == 0) | (after.s == 0)
+    rho = jnp.where(constant, 0.0, jnp.clip((at.s**2 + by.q) / (s * s_hat), -1.0, 1.0))
+    square = jnp.clip((at.s**2 * by.r - by.q**2) / (s * s_hat) ** 2, 0.0, 1.0)  # 1 - rho^2, without cancellation
+    gap = jnp.where(rho > 0, square / (1 + jnp.abs(rho)), 1 - rho)
     n = jnp.maximum(counts, 1.0)
     within = jnp.sum(formula("class_variance")(prior=priors, u=_like(u, u_hat), u_hat=u_hat, rho_gap=gap, count=n), -1)
     shift = class_distortion(at, by)

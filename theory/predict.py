@@ -165,7 +165,7 @@ def expected_average(pair: Pair, at: Margin, steps: Errors, method: str | None, 
         quadrature = binary.quadrature(at, binary.moments(pair), np.asarray(v), np.asarray(k4), np.asarray(k6))
         gap = float(np.abs(change - quadrature.distortion) @ pair.priors)
         if not np.isfinite(gap):
-            raise InputError(f"method: {method} needs a margin that varies in both classes, got weights that give a constant one")
+            raise _constant(method)
         return method, Average(change, np.asarray(quadrature.flips), gap)
     if method != "sobol_average":
         value = binary.quadrature(at, binary.moments(pair), np.asarray(v), np.asarray(k4), np.asarray(k6))
@@ -173,7 +173,13 @@ def expected_average(pair: Pair, at: Margin, steps: Errors, method: str | None, 
         size = max(TOLERANCE * abs(average.distortion @ pair.priors), 1e-3 * float(average.flips @ pair.priors))
         if np.isfinite(average.error) and (method is not None or average.error <= size):
             return "margin_quadrature", average
+        if method is not None:
+            raise _constant(method)
     return "sobol_average", sobol_average(pair, at, steps, seed)
+
+
+def _constant(method: str) -> InputError:
+    return InputError(f"method: {method} needs a margin that varies in both classes, got weights that give a constant one")
 
 
 def _interval(draws: Draws, distortion: float, confidence: float, test_size: int | None, seed: int):

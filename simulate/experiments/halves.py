@@ -207,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 write_statistics(out / f"{a.name}_statistics.npz", problem)
                 write_table(out / f"{a.name}_measured.csv", counts)
                 write_table(out / f"{a.name}_hypotheses.csv", hypothesis_rows(other))
-        tables = {errors: summary(predicted(problem, counts, errors=errors)) for errors in ("actual", "expected")}
+        tables = {errors: summary(predicted(problem, counts, errors=errors, seed=a.seed)) for errors in ("actual", "expected")}
         if a.json:
             print_json(tables)
             return 0
