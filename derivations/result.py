@@ -126,6 +126,6 @@ def evaluate(expression: sympy.Expr, values: dict) -> mpmath.mpf:
     return _number(expression.subs({symbol: sympy.Float(value, DIGITS) for symbol, value in values.items()}))
 
 
-def draw(rng: random.Random, **ranges: tuple[float, float]) -> dict[str, mpmath.mpf]:
+def draw(rng: random.Random, **ranges: tuple[float | int, float | int]) -> dict[str, mpmath.mpf]:
     """Random numbers by name, uniform in the given ranges."""
     return {name: mpmath.mpf(rng.uniform(low, high)) for name, (low, high) in ranges.items()}

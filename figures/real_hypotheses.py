@@ -53,6 +53,6 @@ def draw(table: list[dict[str, Any]]):
         axis.axvline(0, color="black", linewidth=0.6)
         axis.set_yticks(range(len(order)), order)
         axis.set_title(f"{width} bits")
-        axis.set_xlabel("change of the expected distortion (percentage points)")
+        axis.set_xlabel("change of the expected distortion\n(percentage points)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -66,7 +66,7 @@ def draw(table: list[dict[str, Any]]):
             axis.plot(x, [100 * one["predicted"] for one in rows], "_", color="black", markersize=4, label="predicted")
             axis.plot(x, [100 * one["distortion"] for one in rows], "o", color="#D55E00", markersize=2.6, label="measured")
             line = summary(rows)[0]
-            axis.set_title(f"{width} bits, {errors} errors: {100 * line['inside']:.0f} % inside")
+            axis.set_title(f"{width} bits, {errors}: {100 * line['inside']:.0f} % inside")
             axis.axhline(0, color="black", linewidth=0.5)
     for axis in axes[-1]:
         axis.set_xlabel("pair of classes, by prediction")
