@@ -86,7 +86,12 @@ quantizer_moments = Result(
     f"the sum is cut after {TERMS} terms",
     arguments=(s, step, offset),
     formula=step**2 / 12 * (1 + 12 / pi**2 * _series(lambda j: Rational(1, j**2))),
-    assumptions=("weights N(0, s^2)", "no clipping", "offset 0 (mid-tread) or 1/2 (mid-rise), any other grid shift too"),
+    assumptions=(
+        "weights N(0, s^2)",
+        "no clipping",
+        "s/Delta >= 0.05 (cut series exact to 1e-12)",
+        "offset 0 (mid-tread) or 1/2 (mid-rise), any other grid shift too",
+    ),
     kind="exact",
     source="Widrow and Kollar 2008, chapter 5; derived from the Fourier series of the squared sawtooth",
     steps=lambda formula: (
@@ -105,7 +110,7 @@ quantizer_weight_product = Result(
     f"the sum is cut after {TERMS} terms",
     arguments=(s, step, offset),
     formula=2 * s**2 * _series(lambda j: 1),
-    assumptions=("weights N(0, s^2)", "no clipping"),
+    assumptions=("weights N(0, s^2)", "no clipping", "s/Delta >= 0.05, where the cut series is exact to 1e-12"),
     kind="exact",
     source="Widrow and Kollar 2008, chapter 6; derived from the Fourier series of the sawtooth",
     steps=lambda formula: (

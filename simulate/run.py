@@ -81,7 +81,7 @@ def run(
         def count(first: int, last: int) -> Tally:
             return count_known(problem, [layer.weights for layer in layers], seed=seed, first=first, last=last, chunk=chunk)
 
-        method, block = "reduced_pairs", BLOCK
+        method, block, each = "reduced_pairs", BLOCK, 1
     else:
         if networks is not None and samples > networks * MOST:
             raise InputError(
@@ -95,7 +95,9 @@ def run(
             return count_networks(problem, steps, each=each, seed=seed, first=first, last=last, chunk=chunk)
 
         method, block = "random_networks", max(each, BLOCK)
-    tally = _enough(count, math.ceil(samples / block), problem.priors, standard_error, promised=n is None)
+    wanted = samples if networks is None else networks * each
+    promised = n is None and networks is None
+    tally = _enough(count, math.ceil(wanted / block), problem.priors, standard_error, promised=promised)
     provenance = {
         "by": f"simulate.run {version()}",
         "statistics": problem.provenance,
@@ -119,7 +121,7 @@ def _enough(
     tally, done = count(0, blocks), blocks
     while target is not None or promised:
         # the second moment, an event more than seen: a width without any is not taken as exactly known
-        squared = (tally.squares[:, 0] + (target is not None)) / tally.units**2
+        squared = (tally.squares[:, 0] + (target is not None) / (tally.samples // tally.units) ** 2) / tally.units**2
         if target is not None:
             wanted = math.ceil(done * np.max(squared) / target**2)
         else:

@@ -36,6 +36,7 @@ def test_measure_counts_decisions(seed):
         assert record.distortion == pytest.approx(change.mean(), abs=1e-15)
         assert record.standard_error == pytest.approx(change.std() / np.sqrt(3001), rel=1e-12)
         assert record.flip_rate == np.mean(before != after)
+        assert record.flip_rate_standard_error == pytest.approx(np.std(before != after) / np.sqrt(3001))
         assert abs(record.distortion) <= record.flip_rate
         for k, one in enumerate(record.per_class):
             assert one["recall_after"] == pytest.approx(np.mean(after[features.labels == k] == k))

@@ -253,6 +253,13 @@ def test_run_goes_on_until_the_standard_error_is_met():
     assert fine.n > 2_000_000
 
 
+def test_the_networks_asked_for_are_drawn():
+    problem = random_problem(5, 2)
+    for networks, n in ((600, None), (4096, None), (3000, 100_000)):
+        (record,) = run(problem, scheme="symmetric", bits=[3], errors="expected", networks=networks, n=n)
+        assert networks <= record.provenance["networks"] <= networks + 256
+
+
 def test_same_fields_as_a_prediction():
     problem = random_problem(5, 2)
     (estimate,) = run(problem, scheme="affine", bits=[3], n=100_000)
@@ -267,7 +274,8 @@ def test_a_zero_count_is_a_bound_not_a_certainty():
     problem = random_problem(5, 2)
     (record,) = run(problem, scheme="symmetric", bits=[16], n=2000)
     assert record.distortion == 0
-    assert record.interval[1] > 0
+    samples = (record.n or 0) / 2
+    assert record.interval[1] == pytest.approx(1 - 0.05 ** (1 / samples), rel=1e-3)  # Clopper-Pearson, one-sided, no event
     assert record.warnings
 
 

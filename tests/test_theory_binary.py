@@ -99,6 +99,29 @@ def test_equal_rows_go_to_the_lowest_class():
     assert other.flip_rate >= abs(other.distortion)
 
 
+@pytest.mark.parametrize("weights", [[[0.9, 0.1], [0.8, 0.2]], [[0.37, 0.1], [0.33, -0.13]], [[1.0, 0.5], [0.5, 1.0]]])
+@pytest.mark.parametrize("scheme", ["affine", "symmetric", "midrise"])
+def test_flips_where_a_mean_margin_is_exactly_zero(weights, scheme):
+    problem = _plain(weights)
+    for bits in (2, 3):
+        What = compress(problem.weights, scheme, bits).weights
+        if np.any(What[0] != What[1]):
+            (record,) = predict(problem, scheme=scheme, bits=[bits])
+            assert record.flip_rate == pytest.approx(exact_flips(problem, What), abs=1e-9)
+
+
+def test_numerical_error_grows_with_the_cancellation():
+    """A common offset of the features by 1e6 costs six digits of the margin, and the record says so."""
+    problem = random_problem(20, 3, shared=True)
+    (base,) = predict(problem, scheme="symmetric", bits=[4])
+    far = replace(problem, means=problem.means + 1e6, bias=problem.bias - problem.weights @ np.full(20, 1e6))
+    after = compress(problem.weights, "symmetric", 4).weights
+    far_error = predict(far, scheme="symmetric", bits=[4])[0].numerical_error
+    assert base.numerical_error < 1e-14
+    assert far_error > 1e-11
+    assert after.shape == problem.weights.shape
+
+
 def test_weights_on_the_grid_lose_nothing():
     problem = _plain([[3.0, -1.0], [2.0, 1.0]], bias=(0.1, -0.2))
     (record,) = predict(problem, scheme="symmetric", bits=[3])

@@ -1,6 +1,7 @@
 """Quantizers against torch, edges of the schemes, honest rates, and files that are what they say."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -243,6 +244,14 @@ def test_classes_are_checked():
             means=np.zeros((3, 2)),
             covariances=np.eye(2),
         ).restrict((1, 2))
+
+
+def test_restricting_keeps_every_field_in_the_order_asked_for():
+    problem = random_problem(3, 0, K=4)
+    problem = replace(problem, counts=np.array([10, 20, 30, 40]))
+    part = problem.restrict((3, 1))
+    for name in ("weights", "bias", "means", "covariances", "counts"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(problem, name)[[3, 1]])
 
 
 def test_provenance_is_one_json_text(tmp_path):

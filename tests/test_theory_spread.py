@@ -115,8 +115,8 @@ def test_rare_flips_are_counts_not_normal():
 
 
 def test_statistics_source_is_the_sampling_spread_of_the_prediction(seed):
-    """Refit many times: the standard deviation of the predicted distortion is what one prediction says."""
-    problem = random_problem(5, seed + 31)
+    """Refit many times: the standard deviation of the predicted distortion is what one prediction says. Unequal priors."""
+    problem = replace(random_problem(5, seed + 31), priors=np.array([0.15, 0.85]))
     rng = np.random.default_rng(seed)
     fits = [fit(_sample(problem, 800, rng)) for _ in range(400)]
     values = [predict(one, scheme="symmetric", bits=[3])[0].distortion for one in fits]

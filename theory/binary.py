@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import ndtr
 
 from derivations import RESULTS
 from derivations.jax_code import compile_result
@@ -172,10 +173,16 @@ def class_flips(at: Margin, by: Change, after: Margin | None = None) -> jax.Arra
     m = jnp.where(m == 0, 1e-30 * s, m)
     r = jnp.where(constant | none, 1.0, by.r)
     q = jnp.where(constant | none, 0.0, by.q)
-    a = jnp.where(m + by.a == 0, by.a + 1e-30 * s, by.a)
-    # s^2 r >= q^2 by Cauchy-Schwarz; rounding may say otherwise when e is parallel to w
-    q = jnp.sign(q) * jnp.minimum(jnp.abs(q), s * jnp.sqrt(r) * (1 - 1e-14))
+    a = jnp.where(m + by.a == 0, -m * (1 - 1e-15), by.a)  # the limit at u' = 0
+    # s^2 r >= q^2 by Cauchy-Schwarz; at equality e is parallel to w and the decisions differ between two thresholds
+    bound = s * jnp.sqrt(r)
+    parallel = (bound - jnp.abs(q)) <= 1e-14 * bound
+    slope = 1 + q / s**2
+    threshold = -(by.a - q * m / s**2) / jnp.where(slope == 0, 1.0, slope)
+    between = jnp.abs(ndtr((threshold - m) / s) - ndtr(-m / s))
+    q = jnp.sign(q) * jnp.minimum(jnp.abs(q), bound * (1 - 1e-14))
     flips = formula("binary_flip_rate")(prior=1.0, m=m, s=s, a=a, q=q, r=r)
+    flips = jnp.where(parallel, jnp.where(slope > 0, between, 1 - between), flips)
     before, then = _one(at), _one(known)
     flips = jnp.where(constant, before * (1 - then) + then * (1 - before), jnp.where(none, jnp.abs(then - before), flips))
     return jnp.clip(flips, jnp.abs(class_distortion(at, by, after)), 1.0)
@@ -295,6 +302,15 @@ def older_formula(name: str, at: Margin, v: jax.Array) -> jax.Array:
     values |= {key: jnp.broadcast_to(x, shape) for key, x in at._asdict().items()}
     value = formula(name)(**{str(one): values[str(one)] for one in RESULTS[name].arguments})
     return value if name == "delta_2" else value - class_risk(at)
+
+
+@jax.jit
+def rounding(pair: Pair, at: Margin) -> jax.Array:
+    """Bound (...) of the rounding error of a risk: that of the sum w'mu + c, through the slope of the risk in m."""
+    s, m = _regular(at.s, at.m)
+    terms = jnp.sum(jnp.abs(jnp.expand_dims(pair.w, -2) * pair.means), -1) + jnp.expand_dims(jnp.abs(pair.c), -1)
+    density = jnp.exp(-0.5 * (m / s) ** 2) / np.sqrt(2 * np.pi)
+    return jnp.finfo(s.dtype).eps * jnp.sum(pair.priors * (1 + density * terms / s), -1)
 
 
 @jax.jit

@@ -21,7 +21,7 @@ from theory.spread import Average, Draws, Errors, draw_networks, sobol_average
 ACTUAL = ("binary_risk",)
 EXPECTED = ("margin_quadrature", "sobol_average", *binary.OLDER)
 TOLERANCE = 3e-3  # of the distortion, or a tenth of a per cent of the flip rate: else the quadrature gives way to sampling
-ROUNDING = 1e-15
+SMALLEST = 4  # features below which the Edgeworth series, and its error estimate, are not trusted
 
 
 @in_float64
@@ -43,7 +43,7 @@ def predict(
     ``errors="actual"``: the compressed weights are computed and the exact risk of both layers taken (``binary_risk``).
     ``errors="expected"``: only the step is used; the mean over independent uniform errors in +-step/2, by the margin
     quadrature, or by averaging over quasi-random errors (``sobol_average``) where the quadrature's own error estimate is
-    above 0.3 % of the distortion.
+    above 0.3 % of the distortion (0.1 % of the flip rate where that is more), or d < 4.
 
     Args:
         problem: a problem or a statistics file.
@@ -119,8 +119,9 @@ def _record(
         w, _ = margin(layer.weights, problem.bias)
         by = binary.change(pair, w - pair.w, np.zeros(()))
         after = binary.margin(pair._replace(w=w))
+        error = float(binary.rounding(pair, at) + binary.rounding(pair._replace(w=w), after))
         average = Average(
-            np.asarray(binary.class_distortion(at, by, after)), np.asarray(binary.class_flips(at, by, after)), ROUNDING
+            np.asarray(binary.class_distortion(at, by, after)), np.asarray(binary.class_flips(at, by, after)), error
         )
         variance = (
             0.0
@@ -171,7 +172,8 @@ def expected_average(pair: Pair, at: Margin, steps: Errors, method: str | None, 
         value = binary.quadrature(at, binary.moments(pair), np.asarray(v), np.asarray(k4), np.asarray(k6))
         average = Average(np.asarray(value.distortion), np.asarray(value.flips), float(value.error @ pair.priors))
         size = max(TOLERANCE * abs(average.distortion @ pair.priors), 1e-3 * float(average.flips @ pair.priors))
-        if np.isfinite(average.error) and (method is not None or average.error <= size):
+        trusted = len(pair.w) >= SMALLEST and average.error <= size
+        if np.isfinite(average.error) and (method is not None or trusted):
             return "margin_quadrature", average
         if method is not None:
             raise _constant(method)
@@ -198,6 +200,11 @@ def _interval(draws: Draws, distortion: float, confidence: float, test_size: int
     values, flips = draws.distortion, draws.flips
     if len(values) == 1:
         values, flips = np.repeat(values, 2**14), np.repeat(flips, 2**14)
+    if tail * len(values) < 5:
+        raise InputError(
+            f"confidence: expected at most {1 - 10 / len(values):.4f} for an interval from {len(values)} draws, "
+            f"got {confidence}"
+        )
     values = values + np.sqrt(draws.statistics_variance) * rng.standard_normal(len(values))
     if test_size is not None:  # errors made and mended are counts: their difference in whole samples
         made = np.clip((np.maximum(flips, np.abs(values)) + values) / 2, 0, 1)

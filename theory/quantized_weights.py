@@ -8,7 +8,7 @@ from theory.binary import evaluate
 def gaussian_gain(ratio: float) -> float:
     """v_eff/(Delta^2/12) of a mid-tread quantizer at weight standard deviation ``ratio`` in steps (no clipping)."""
     power, alpha = gaussian_moments(np.array([ratio]))
-    return float(12 * (power[0] - alpha[0] ** 2 * ratio**2) / (1 + alpha[0]) ** 2)
+    return float(12 * evaluate("gain")(power=power[0], alpha=alpha[0], s=ratio))
 
 
 def gaussian_moments(ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

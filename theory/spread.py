@@ -68,7 +68,7 @@ def sobol_average(pair: Pair, at: Margin, errors: Errors, seed: int) -> Average:
     per = int(2 ** np.clip(np.floor(np.log2(WORK / SCRAMBLINGS / d**2)), 7, 12))
     parts = []
     for scrambling in range(SCRAMBLINGS):
-        points = qmc.Sobol(len(errors.steps) * d, rng=np.random.default_rng([seed, 0, scrambling])).random(per)
+        points = _uniforms(len(errors.steps) * d, np.random.default_rng([seed, 0, scrambling]))(per)
         by = binary.change(pair, errors.draw(points), np.zeros(per))
         both = [by, Change(-by.a, -by.q, by.r)]
         parts.append(np.mean([[binary.class_distortion(at, one), binary.class_flips(at, one)] for one in both], (0, 2)))
@@ -77,6 +77,13 @@ def sobol_average(pair: Pair, at: Margin, errors: Errors, seed: int) -> Average:
     error = t.ppf(0.975, SCRAMBLINGS - 1) * total.std(ddof=1) / np.sqrt(SCRAMBLINGS)
     distortion, flips = parts.mean(0)
     return Average(distortion, flips, float(error))
+
+
+def _uniforms(dimensions: int, rng):
+    """A source of points in the unit cube: scrambled Sobol points up to SciPy's limit of dimensions, random ones beyond."""
+    if dimensions <= qmc.Sobol.MAXDIM:
+        return qmc.Sobol(dimensions, rng=rng).random
+    return lambda n: rng.random((n, dimensions))
 
 
 def draw_networks(pair: Pair, at: Margin, errors: Errors, counts: np.ndarray | None, seed: int) -> Draws:
@@ -107,9 +114,9 @@ def draw_networks(pair: Pair, at: Margin, errors: Errors, counts: np.ndarray | N
 
 def _drawn(pair: Pair, errors: Errors, rng) -> Change:
     d = len(pair.w)
-    points = qmc.Sobol(len(errors.steps) * d, rng=rng).random(POINTS)
-    slabs = np.split(points, 2 ** max(0, int(np.ceil(np.log2(d / 64)))))  # equal ones: one shape to compile
-    parts = [binary.change(pair, errors.draw(slab), np.zeros(len(slab))) for slab in slabs]
+    slabs = min(POINTS // 64, 2 ** max(0, int(np.ceil(np.log2(d / 64)))))  # equal ones: one shape to compile
+    uniforms, size = _uniforms(len(errors.steps) * d, rng), POINTS // slabs
+    parts = [binary.change(pair, errors.draw(uniforms(size)), np.zeros(size)) for _ in range(slabs)]
     return Change(*(jnp.concatenate(x) for x in zip(*parts, strict=True)))
 
 

@@ -55,7 +55,7 @@ def _error_model(problem: Problem, layer: Compressed, pair: Pair, at: Margin, re
     if len(E) == 2:
         power = np.sqrt(np.sum(E[0] ** 2) * np.sum(E[1] ** 2))
         correlation = float(E[0] @ E[1] / power) if power > 0 else 0.0
-        if abs(correlation) > max(CORRELATED, 4 / np.sqrt(problem.features)):
+        if tied(problem) or abs(correlation) > max(CORRELATED, 4 / np.sqrt(problem.features)):
             scale = 1 - correlation * 2 * layer.steps[0] * layer.steps[1] / np.sum(layer.steps**2)
             found.append(
                 f"the errors of the two rows are correlated ({correlation:+.2f} in this layer), not independent: with "

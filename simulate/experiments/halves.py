@@ -126,7 +126,7 @@ def summary(rows: Sequence[dict]) -> list[dict]:
             "no_loss": 100 * mean(lambda r: abs(r["distortion"])),
             "delta_2": None,
             "bias": 100 * mean(lambda r: r["predicted"] - r["distortion"]),
-            "flips": mean(lambda r: r["predicted_flips"]) / mean(lambda r: r["flip_rate"]),
+            "flips": mean(lambda r: r["predicted_flips"]) / max(mean(lambda r: r["flip_rate"]), 1e-300),
         }
         if cell[0]["delta_2"] is not None:
             line["delta_2"] = 100 * mean(lambda r: abs(r["delta_2"] - r["distortion"]))
