@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures.compare import row
-from simulate.synthetic import synthetic
-from theory.predict import expected_distortion, predict
+from simulate.generator import synthetic
+from theory.prediction import expected_distortion, predict
 from theory.quantized_weights import gaussian_gain
 from theory.setting.compression import compress
 from theory.spread import Errors

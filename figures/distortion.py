@@ -8,10 +8,10 @@ import numpy as np
 from figures.compare import join, row
 from figures.style import METHODS, REFERENCE, SIMULATION
 from simulate.experiments.averaging import distortions
-from simulate.run import run
-from simulate.synthetic import synthetic
+from simulate.generator import synthetic
+from simulate.monte_carlo import run
 from theory import binary
-from theory.predict import expected_average, pair_of, predict
+from theory.prediction import expected_average, pair_of, predict
 from theory.setting.compression import compress
 from theory.spread import Errors
 

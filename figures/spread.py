@@ -9,7 +9,7 @@ from figures.compare import row
 from figures.distortion import FEATURES, LAYERS, problem_of
 from figures.style import size
 from simulate.experiments.averaging import distortions
-from theory.predict import network_law, predict
+from theory.prediction import network_law, predict
 from theory.setting.compression import compress
 
 NAME = "spread"

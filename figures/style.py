@@ -53,6 +53,6 @@ def rc() -> Any:
     }
 
 
-def size(rows: float, columns: float) -> tuple[float, float]:
+def size(rows: int, columns: int) -> tuple[float, float]:
     """Figure size in inches for a grid of panels, at most 7 wide."""
     return min(7.0, 2.33 * columns), 2.1 * rows + 0.35

@@ -7,10 +7,10 @@ functions load lazily: ``simulate.run`` needs JAX, ``simulate.extract`` and ``si
 import importlib
 
 _HOMES = {
-    "synthetic": "simulate.synthetic",
-    "run": "simulate.run",
-    "measure": "simulate.measure",
-    "fit": "simulate.fit.gaussian",
+    "synthetic": "simulate.generator",
+    "run": "simulate.monte_carlo",
+    "measure": "simulate.counting",
+    "fit": "simulate.feature_models.gaussian",
     "extract": "simulate.networks.extract",
     "train": "simulate.networks.training",
     "check": "simulate.experiments.hypotheses",

@@ -58,7 +58,7 @@ def _add_synthetic(commands) -> None:
     add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
-        from simulate.synthetic import synthetic
+        from simulate.generator import synthetic
         from theory.setting.files import write_statistics
 
         write_statistics(
@@ -134,7 +134,7 @@ def _add_fit(commands) -> None:
     command.add_argument("--classes", nargs="+", type=int, metavar="I", help="only the samples and rows of these classes")
 
     def work(a: argparse.Namespace) -> None:
-        from simulate.fit.gaussian import fit
+        from simulate.feature_models.gaussian import fit
 
         fit(a.features, out=a.out, classes=a.classes, model=a.model)
 
@@ -157,7 +157,7 @@ def _add_run(commands) -> None:
     add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
-        from simulate.run import run
+        from simulate.monte_carlo import run
         from theory.setting.record import show
 
         show(
@@ -187,7 +187,7 @@ def _add_measure(commands) -> None:
     command.add_argument("--errors", choices=("actual",), default="actual", help="the compressed layer itself")
 
     def work(a: argparse.Namespace) -> None:
-        from simulate.measure import measure
+        from simulate.counting import measure
         from theory.setting.record import show
 
         show(

@@ -171,12 +171,12 @@ def test_the_other_doors_refuse_in_one_line(tmp_path, statistics, capsys):
 
 
 def test_ctrl_c_is_one_line_and_130(statistics, capsys, monkeypatch):
-    import theory.predict
+    import theory.prediction
 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(theory.predict, "predict", stop)
+    monkeypatch.setattr(theory.prediction, "predict", stop)
     assert code(theory.__main__, "predict", statistics, *TAIL) == 130
     one_line(capsys, "interrupted")
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from simulate.counting import measure
 from simulate.experiments import halves
 from simulate.experiments.hypotheses import _holm, check, expected_on_samples
-from simulate.fit.gaussian import fit
-from simulate.measure import measure
+from simulate.feature_models.gaussian import fit
 from simulate.sampler import factor
 from tests.problems import random_problem
-from theory.predict import expected_distortion
+from theory.prediction import expected_distortion
 from theory.setting.compression import compress
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_statistics

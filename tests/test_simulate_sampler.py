@@ -9,11 +9,11 @@ from scipy.special import ndtr
 
 from simulate import sampler
 from simulate.experiments.averaging import distortions
-from simulate.run import run
+from simulate.monte_carlo import run
 from simulate.sampler import Tally, brute_force, count_known, count_networks, key_of
 from tests.problems import exact_flips, random_problem
 from tests.statistical import design, rejected
-from theory.predict import predict
+from theory.prediction import predict
 from theory.setting.compression import compress
 from theory.setting.errors import InputError
 from theory.setting.problem import Problem, margin

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from simulate.synthetic import synthetic
+from simulate.generator import synthetic
 from tests.problems import exact_risk
 from theory.setting.errors import InputError
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.problems import exact_flips, exact_risk, random_problem
-from theory.predict import predict
+from theory.prediction import predict
 from theory.setting.compression import compress
 from theory.setting.errors import InputError
 from theory.setting.problem import Problem

@@ -10,7 +10,7 @@ from simulate.experiments.averaging import distortions
 from tests.problems import exact_risk, random_problem
 from tests.statistical import rejected
 from theory import binary
-from theory.predict import expected_distortion, predict
+from theory.prediction import expected_distortion, predict
 from theory.quantized_weights import gaussian_gain, gaussian_moments, row_correlation
 from theory.setting.compression import compress
 from theory.spread import Errors

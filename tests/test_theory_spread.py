@@ -8,11 +8,11 @@ from scipy.stats import binom, norm
 
 from simulate.experiments.averaging import distortions
 from simulate.experiments.coverage import coverage
-from simulate.fit.gaussian import fit
+from simulate.feature_models.gaussian import fit
 from simulate.sampler import factor
 from tests.problems import exact_risk, random_problem
 from theory import binary, spread
-from theory.predict import pair_of, predict
+from theory.prediction import pair_of, predict
 from theory.setting.compression import compress
 from theory.setting.files import Features
 from theory.setting.problem import decide

@@ -6,7 +6,7 @@ Loads lazily: importing :mod:`theory.setting` (problems, files, compressions, re
 
 def __getattr__(name: str):
     if name == "predict":
-        from theory.predict import predict
+        from theory.prediction import predict
 
         return predict
     raise AttributeError(f"module 'theory' has no attribute {name!r}")

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from theory.predict import predict
+    from theory.prediction import predict
     from theory.setting.record import show
 
     records = predict(

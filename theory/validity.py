@@ -85,12 +85,14 @@ def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
         if second > 0 and first > LONELY * second:
             index = int(np.argmax(row)) if layer.granularity == "tensor" else k * problem.features + int(np.argmax(row))
             where = np.unravel_index(index, size.shape)
+            chosen = problem.provenance.get("classes")  # rows of the file, where two classes of more were chosen
+            name = chosen[where[0]] if isinstance(chosen, list) and len(chosen) == len(size) else where[0]
             without = problem.weights.copy()
             without[where] = 0
             smaller = compress(without, layer.scheme, layer.bits, per_channel=layer.granularity == "channel")
             scale = float(np.sum(smaller.steps**2) / np.sum(layer.steps**2))
             return [
-                f"weights[{where[0]}, {where[1]}] alone sets the step ({first / second:.1f} times the next largest): without "
+                f"weights[{name}, {where[1]}] alone sets the step ({first / second:.1f} times the next largest): without "
                 f"it {instead(scale)}"
             ]
     return []

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from simulate.experiments.averaging import distortions
-from simulate.synthetic import synthetic
+from simulate.generator import synthetic
 from theory import binary
-from theory.predict import expected_average, pair_of
+from theory.prediction import expected_average, pair_of
 from theory.setting.compression import compress
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
 from theory.setting.precision import in_float64

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from simulate.experiments.averaging import distortions
-from simulate.synthetic import synthetic
-from theory.predict import predict
+from simulate.generator import synthetic
+from theory.prediction import predict
 from theory.setting.compression import compress
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from simulate.counting import measure
 from simulate.experiments.hypotheses import check
-from simulate.fit.gaussian import fit
-from simulate.measure import measure
+from simulate.feature_models.gaussian import fit
 from theory import binary
-from theory.predict import pair_of, predict
+from theory.prediction import pair_of, predict
 from theory.setting.compression import SCHEMES, compress
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
 from theory.setting.errors import InputError

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from simulate.fit.gaussian import fit
+from simulate.feature_models.gaussian import fit
 from theory import binary
-from theory.predict import expected_distortion, pair_of
+from theory.prediction import expected_distortion, pair_of
 from theory.setting.compression import compress
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_features
@@ -43,7 +43,7 @@ def check(
 
     Args:
         features: labelled features or a features file.
-        scheme, bits, per_channel, classes: as :func:`theory.predict.predict`; two classes.
+        scheme, bits, per_channel, classes: as :func:`theory.predict`; two classes.
 
     Returns:
         Per width, records ``hypothesis``, ``bits``, ``holds`` (Holm-corrected p above 0.05), ``effect`` (a fraction),

@@ -42,7 +42,7 @@ def run(
 
     Args:
         problem: a problem or a statistics file.
-        scheme, bits, errors, per_channel, classes, confidence: as :func:`theory.predict.predict`.
+        scheme, bits, errors, per_channel, classes, confidence: as :func:`theory.predict`.
         n: feature vectors (each class of a shared normal counted), rounded up to whole blocks; default at least as good
             as a million independent pairs.
         standard_error: go on until the distortion is known this well (all widths).

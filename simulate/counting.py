@@ -28,7 +28,7 @@ def measure(
 
     Args:
         features: labelled features or a features file.
-        scheme, bits, per_channel, confidence: as :func:`theory.predict.predict`.
+        scheme, bits, per_channel, confidence: as :func:`theory.predict`.
         classes: the samples and rows of these classes only.
 
     Returns:
