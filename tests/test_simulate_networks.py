@@ -42,8 +42,6 @@ def test_images_are_read_in_order_from_folder_and_archive(fake_cifar, tmp_path):
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(fake_cifar / FOLDER, FOLDER)
     for place in (archive, tmp_path, fake_cifar / FOLDER):
-        if place == tmp_path:
-            (fake_cifar / FOLDER).exists()
         np.testing.assert_array_equal(read_cifar10(place).pixels, images.pixels)
     assert len(read_cifar10(fake_cifar, split="train", limit=70).labels) == 70
     assert len(read_cifar10(fake_cifar, split="train").labels) == 320

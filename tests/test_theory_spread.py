@@ -11,7 +11,7 @@ from simulate.experiments.coverage import coverage
 from simulate.feature_models.gaussian import fit
 from simulate.sampler import factor
 from tests.problems import exact_risk, random_problem
-from theory import binary, spread
+from theory import spread
 from theory.prediction import pair_of, predict
 from theory.setting.compression import compress
 from theory.setting.files import Features
@@ -144,4 +144,3 @@ def test_variance_formula_is_stable_when_nothing_changes():
     problem = replace(random_problem(5, 1), counts=np.array([50, 50]))
     (record,) = predict(problem, scheme="symmetric", bits=[16])
     assert 0 < record.interval_sources["statistics"] < 1e-5
-    assert binary.SIGN.tolist() == [1.0, -1.0]
