@@ -4,7 +4,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 
 from figures.compare import row
 from figures.style import METHODS
@@ -12,6 +12,7 @@ from simulate.experiments.accuracy import accuracy
 
 NAME = "failure_map"
 FEATURES, BITS = (4, 8, 16, 64, 512), (2, 3, 4, 6, 8)
+GREYS = ListedColormap(plt.get_cmap("Greys")(np.linspace(0, 0.55, 256)))  # light enough for black text in every cell
 PROBLEMS = (("optimal", "unequal", "shared"), ("perturbed", "unequal", "unequal"))
 
 
@@ -55,9 +56,9 @@ def draw(table: list[dict[str, Any]]):
                 noise = 2 * one["standard_error"] / abs(one["reference"])
                 errors[i, j] = max(abs(one[method] / one["reference"] - 1), noise)
                 texts[i, j] = ("<" if errors[i, j] <= noise else "") + _percent(errors[i, j])
-            image = axis.imshow(errors, norm=LogNorm(1e-3, 1), cmap="Greys", aspect="auto", origin="lower")
+            image = axis.imshow(100 * errors, norm=LogNorm(0.1, 100), cmap=GREYS, aspect="auto", origin="lower")
             for (i, j), text in texts.items():
-                axis.text(j, i, text, ha="center", va="center", fontsize=6, color="white" if errors[i, j] > 0.05 else "black")
+                axis.text(j, i, text, ha="center", va="center", fontsize=6)
             axis.set_xticks(range(len(BITS)), [str(width) for width in BITS])
             axis.set_yticks(range(len(FEATURES)), [str(d) for d in FEATURES])
             axis.grid(False)
@@ -67,7 +68,7 @@ def draw(table: list[dict[str, Any]]):
                 axis.set_xlabel("bits per weight")
         axis_row[0].set_ylabel(f"{layer} layer\nfeatures d")
     assert image is not None  # METHODS is not empty
-    figure.colorbar(image, ax=axes, label="|formula / reference - 1|, in the cells in per cent", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="|formula / exact - 1| (%); <: below the reference's noise", shrink=0.9)
     return figure
 
 

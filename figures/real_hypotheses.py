@@ -18,7 +18,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def draw(table: list[dict[str, Any]]):
     """Effects in percentage points, one point a pair, by hypothesis; the share of pairs where it is rejected."""
     widths = sorted({one["bits"] for one in table})
-    figure, axes = plt.subplots(1, len(widths), figsize=(7, 2.4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(widths), figsize=(7, 2.4), sharex=True, sharey=True, squeeze=False)
     order = sorted(
         {one["hypothesis"] for one in table},
         key=lambda name: np.median([abs(one["effect"]) for one in table if one["hypothesis"] == name]),

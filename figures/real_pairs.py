@@ -68,6 +68,10 @@ def draw(table: list[dict[str, Any]]):
             line = summary(rows)[0]
             axis.set_title(f"{width} bits, {errors}: {100 * line['inside']:.0f} % inside")
             axis.axhline(0, color="black", linewidth=0.5)
+    images = np.mean([one["n"] for one in table])
+    figure.suptitle(
+        f"ResNet-20 on CIFAR-10, last layer, symmetric per tensor; {images:.0f} test images a pair, not those fitted"
+    )
     for axis in axes[-1]:
         axis.set_xlabel("pair of classes, by prediction")
     for axis in axes[:, 0]:

@@ -35,6 +35,7 @@ def rc() -> Any:
     return {
         "font.size": 8,
         "axes.titlesize": 8,
+        "figure.titlesize": 8,
         "axes.labelsize": 8,
         "legend.fontsize": 7,
         "xtick.labelsize": 7,

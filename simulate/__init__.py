@@ -6,6 +6,8 @@ functions load lazily: ``simulate.run`` needs JAX, ``simulate.extract`` and ``si
 
 import importlib
 
+from theory.setting.errors import InputError
+
 _HOMES = {
     "synthetic": "simulate.generator",
     "run": "simulate.monte_carlo",
@@ -18,7 +20,16 @@ _HOMES = {
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str):
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        try:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise InputError(f"simulate.{name} needs PyTorch: pip install 'compressed-network-theory[torch]'") from None
     raise AttributeError(f"module 'simulate' has no attribute {name!r}")

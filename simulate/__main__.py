@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import simulate
 from theory.setting.door import (
     Parser,
     add_json,
@@ -58,12 +59,11 @@ def _add_synthetic(commands) -> None:
     add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
-        from simulate.generator import synthetic
         from theory.setting.files import write_statistics
 
         write_statistics(
             a.out,
-            synthetic(
+            simulate.synthetic(
                 classes=a.classes,
                 features=a.features,
                 separation=a.separation,
@@ -88,10 +88,7 @@ def _add_train(commands) -> None:
     add_json(command)
 
     def work(a: argparse.Namespace) -> None:
-        _need_torch()
-        from simulate.networks.training import train
-
-        result = train(network=a.network, data=a.data, epochs=a.epochs, out=a.out, seed=a.seed, limit=a.limit)
+        result = simulate.train(network=a.network, data=a.data, epochs=a.epochs, out=a.out, seed=a.seed, limit=a.limit)
         print_json(result) if a.json else print(f"{result['checkpoint']}: test error {result['test_error']:.2%}")
 
     command.set_defaults(run=work)
@@ -110,10 +107,7 @@ def _add_extract(commands) -> None:
     command.add_argument("--out", required=True, metavar="FILE.npz")
 
     def work(a: argparse.Namespace) -> None:
-        _need_torch()
-        from simulate.networks.extract import extract
-
-        extract(
+        simulate.extract(
             network=a.network,
             checkpoint=a.checkpoint,
             data=a.data,
@@ -134,9 +128,8 @@ def _add_fit(commands) -> None:
     command.add_argument("--classes", nargs="+", type=int, metavar="I", help="only the samples and rows of these classes")
 
     def work(a: argparse.Namespace) -> None:
-        from simulate.feature_models.gaussian import fit
-
-        fit(a.features, out=a.out, classes=a.classes, model=a.model)
+        problem = simulate.fit(a.features, out=a.out, classes=a.classes, model=a.model)
+        say(f"{a.out}: {problem.classes} classes, {problem.features} features, {problem.provenance['n']} samples")
 
     command.set_defaults(run=work)
 
@@ -151,24 +144,29 @@ def _add_run(commands) -> None:
         default="actual",
         help="the one compressed layer, or random layers of the uniform error law (default actual)",
     )
+    command.add_argument("--method", help="the sampler by name: reduced_pairs (actual), random_networks (expected)")
+    command.add_argument(
+        "--test-size", type=whole_number(1), metavar="N", help="say what a test set of N samples would add to the uncertainty"
+    )
     command.add_argument("--n", type=whole_number(1), help="feature vectors (default: as good as a million pairs)")
     command.add_argument("--standard-error", type=positive, help="go on until the distortion is known this well")
     command.add_argument("--networks", type=whole_number(2), metavar="M", help="independent networks, with --errors expected")
     add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
-        from simulate.monte_carlo import run
         from theory.setting.record import show
 
         show(
-            run(
+            simulate.run(
                 a.statistics,
                 scheme=a.scheme,
                 bits=a.bits,
                 errors=a.errors,
                 per_channel=a.per_channel,
+                method=a.method,
                 classes=a.classes,
                 confidence=a.confidence,
+                test_size=a.test_size,
                 n=a.n,
                 standard_error=a.standard_error,
                 networks=a.networks,
@@ -187,11 +185,10 @@ def _add_measure(commands) -> None:
     command.add_argument("--errors", choices=("actual",), default="actual", help="the compressed layer itself")
 
     def work(a: argparse.Namespace) -> None:
-        from simulate.counting import measure
         from theory.setting.record import show
 
         show(
-            measure(
+            simulate.measure(
                 a.features, scheme=a.scheme, bits=a.bits, per_channel=a.per_channel, classes=a.classes, confidence=a.confidence
             ),
             as_json=a.json,
@@ -203,28 +200,20 @@ def _add_measure(commands) -> None:
 def _add_check(commands) -> None:
     command = commands.add_parser("check", help="test the hypotheses of the theory on features and weights")
     command.add_argument("features", help="a features file (.npz)")
-    add_question(command, scheme="symmetric", bits=[4])
+    add_question(command, scheme="symmetric", bits=[4], interval=False)
 
     def work(a: argparse.Namespace) -> None:
-        from simulate.experiments.hypotheses import check
-
-        records = check(a.features, scheme=a.scheme, bits=a.bits, per_channel=a.per_channel, classes=a.classes)
+        records = simulate.check(a.features, scheme=a.scheme, bits=a.bits, per_channel=a.per_channel, classes=a.classes)
         if a.json:
             print_json(records)
             return
-        print_table(records, ["hypothesis", "bits", "holds", "effect", "effect_standard_error", "statistic", "p_value"])
+        print_table(
+            records, ["hypothesis", "bits", "holds", "distortion", "effect", "effect_standard_error", "statistic", "p_value"]
+        )
         for record in records:
             print(record["sentence"])
 
     command.set_defaults(run=work)
-
-
-def _need_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        say("simulate: this command needs PyTorch: pip install 'compressed-network-theory[torch]'")
-        sys.exit(2)
 
 
 if __name__ == "__main__":

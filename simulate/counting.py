@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from simulate.estimate import counted
+from theory.setting.arguments import share, widths
 from theory.setting.compression import compress
-from theory.setting.errors import InputError
-from theory.setting.files import Features, read_features
+from theory.setting.files import Features, features_of
 from theory.setting.problem import decide
 from theory.setting.record import Record, version
 
@@ -38,11 +38,8 @@ def measure(
     Raises:
         InputError: a bad file or bad options.
     """
-    if not bits:
-        raise InputError("bits: expected at least one width, got none")
-    if not isinstance(features, Features):
-        features = read_features(features)
-    features = features.restrict(classes)
+    bits, confidence = widths(bits), share("confidence", confidence)
+    features = features_of(features).restrict(classes)
     before = decisions(features, features.weights)
     provenance = {"by": f"simulate.measure {version()}", "features": features.provenance}
     records = []

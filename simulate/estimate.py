@@ -19,6 +19,7 @@ def sampled(
     confidence: float,
     errors: str,
     method: str,
+    test_size: int | None,
     provenance: dict[str, Any],
 ) -> Record:
     """The record of layer ``index`` of a tally.
@@ -45,6 +46,8 @@ def sampled(
                 )
             )
         )
+    changed = float((tally.made[index] + tally.mended[index]) @ priors) / tally.samples
+    test_set = 0.0 if test_size is None else float(np.sqrt(max(changed - distortion**2, 0.0) / test_size))
     n = tally.samples * len(priors)
     seen = int(tally.flips[index].sum())
     interval, warnings = _interval(distortion, float(se[0]), confidence, seen, tally.samples)
@@ -57,7 +60,7 @@ def sampled(
         distortion=distortion,
         interval=interval,
         confidence=confidence,
-        interval_sources={"network": network, "statistics": 0.0, "test_set": 0.0, "model": 0.0},
+        interval_sources={"network": network, "statistics": 0.0, "test_set": test_set, "model": 0.0},
         flip_rate=flip_rate,
         per_class=class_fields(priors, 1 - wrong, 1 - wrong - shift),
         standard_error=float(se[0]),

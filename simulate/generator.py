@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from theory.setting.arguments import seed_of, whole
 from theory.setting.errors import InputError
 from theory.setting.problem import Problem
 from theory.setting.record import version
@@ -45,8 +46,7 @@ def synthetic(
     for name, value, known in (("covariance", covariance, COVARIANCES), ("priors", priors, PRIORS), ("layer", layer, LAYERS)):
         if value not in known:
             raise InputError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
-    if classes < 2 or features < 1:
-        raise InputError(f"classes, features: expected at least 2 and 1, got {classes} and {features}")
+    classes, features, seed = whole("classes", classes, 2), whole("features", features, 1), seed_of(seed)
     if not 0 < separation < np.inf:
         raise InputError(f"separation: expected a positive number, got {separation}")
     rng = np.random.default_rng(seed)

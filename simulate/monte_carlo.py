@@ -8,15 +8,17 @@ import numpy as np
 
 from simulate.estimate import sampled
 from simulate.sampler import BLOCK, CHUNK, Tally, count_known, count_networks
+from theory.setting.arguments import seed_of, share, whole, widths
 from theory.setting.compression import compress
 from theory.setting.errors import InputError
-from theory.setting.files import read_statistics
+from theory.setting.files import problem_of
 from theory.setting.problem import Problem
 from theory.setting.record import Record, version
 
 PAIRS = 10**6  # samples by default: at least as good as a million independent pairs
 MOST = 2**16  # samples a network at most: they are held at once
 EACH = 32  # samples a network by default
+METHODS = {"actual": "reduced_pairs", "expected": "random_networks"}
 
 
 def run(
@@ -26,8 +28,10 @@ def run(
     bits: Sequence[int],
     errors: str = "actual",
     per_channel: bool = False,
+    method: str | None = None,
     classes: Sequence[int] | None = None,
     confidence: float = 0.95,
+    test_size: int | None = None,
     n: int | None = None,
     standard_error: float | None = None,
     networks: int | None = None,
@@ -43,6 +47,9 @@ def run(
     Args:
         problem: a problem or a statistics file.
         scheme, bits, errors, per_channel, classes, confidence: as :func:`theory.predict`.
+        method: the sampler by name; there is one for each kind of errors.
+        test_size: also say what a test set of so many samples would add, as ``interval_sources["test_set"]``; the interval
+            stays that of the estimate.
         n: feature vectors (each class of a shared normal counted), rounded up to whole blocks; default at least as good
             as a million independent pairs.
         standard_error: go on until the distortion is known this well (all widths).
@@ -60,20 +67,24 @@ def run(
         raise InputError(f"errors: expected 'actual' or 'expected', got {errors!r}")
     if n is not None and standard_error is not None:
         raise InputError("n, standard_error: expected one of the two, got both")
-    if n is not None and n < 1:
-        raise InputError(f"n: expected at least 1, got {n}")
-    if standard_error is not None and not 0 < standard_error < 1:
-        raise InputError(f"standard_error: expected a positive fraction, got {standard_error}")
-    if networks is not None and (errors == "actual" or networks < 2):
-        raise InputError(f"networks: expected at least 2, with expected errors, got {networks} with {errors} errors")
-    if not bits:
-        raise InputError("bits: expected at least one width, got none")
-    if not isinstance(problem, Problem):
-        problem = read_statistics(problem)
-    problem = problem.restrict(classes)
+    bits, seed, confidence = widths(bits), seed_of(seed), share("confidence", confidence)
+    if n is not None:
+        n = whole("n", n, 1)
+    if test_size is not None:
+        test_size = whole("test_size", test_size, 1)
+    if standard_error is not None:
+        standard_error = share("standard_error", standard_error)
+    if networks is not None and errors == "actual":
+        raise InputError(f"networks: expected none with actual errors (there is one network), got {networks}")
+    if networks is not None:
+        networks = whole("networks", networks, 2)
+    known = METHODS[errors]
+    if method is not None and method != known:
+        raise InputError(f"method: expected {known} for {errors} errors, got {method!r}")
+    problem = problem_of(problem).restrict(classes)
     K = problem.classes
     if K != 2:
-        raise InputError(f"classes: run handles two classes, got {K}: choose two with --classes I J")
+        raise InputError(f"classes: run handles two classes, got {K}: choose two of them (--classes I J)")
     layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
     samples = PAIRS if n is None else math.ceil(n / K)
     if errors == "actual":
@@ -81,7 +92,7 @@ def run(
         def count(first: int, last: int) -> Tally:
             return count_known(problem, [layer.weights for layer in layers], seed=seed, first=first, last=last, chunk=chunk)
 
-        method, block, each = "reduced_pairs", BLOCK, 1
+        block, each = BLOCK, 1
     else:
         if networks is not None and samples > networks * MOST:
             raise InputError(
@@ -94,7 +105,7 @@ def run(
         def count(first: int, last: int) -> Tally:
             return count_networks(problem, steps, each=each, seed=seed, first=first, last=last, chunk=chunk)
 
-        method, block = "random_networks", max(each, BLOCK)
+        block = max(each, BLOCK)
     wanted = samples if networks is None else networks * each
     promised = n is None and networks is None
     tally = _enough(count, math.ceil(wanted / block), problem.priors, standard_error, promised=promised)
@@ -105,7 +116,7 @@ def run(
         "networks": tally.units if errors == "expected" else 1,
     }
     return [
-        sampled(tally, i, layer, problem.priors, problem.source_bits, confidence, errors, method, provenance)
+        sampled(tally, i, layer, problem.priors, problem.source_bits, confidence, errors, known, test_size, provenance)
         for i, layer in enumerate(layers)
     ]
 

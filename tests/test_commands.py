@@ -90,6 +90,7 @@ def _bad_files():
         "integers": ({**good, "weights": np.ones((2, 4), int)}, ["weights", "int64"]),
         "means": ({**good, "means": np.zeros((2, 5))}, ["means", "(2, 4)", "(2, 5)"]),
         "counts": ({**good, "counts": np.array([1.5, 2])}, ["counts"]),
+        "transposed": ({**good, "weights": p.weights.T}, ["weights", "(2, 4)", "(4, 2)", "transposed"]),
         "features": ({"features": np.zeros((3, 4)), "weights": p.weights, "bias": p.bias}, ["features file", "fit"]),
     }
 
@@ -112,9 +113,16 @@ def test_files_that_are_none(tmp_path, capsys):
     cut = tmp_path / "cut.npz"
     write_statistics(cut, random_problem(4, 2))
     cut.write_bytes(cut.read_bytes()[:-200])
-    for path in (junk, single, cut, tmp_path, tmp_path / "absent.npz"):
+    text = tmp_path / "text.npz"
+    text.write_text("1, 2, 3\n")
+    objects = tmp_path / "objects.npz"
+    np.savez(objects, weights=np.array([{}], dtype=object), bias=np.zeros(1), allow_pickle=True)
+    for path in (junk, single, cut, text, objects, tmp_path, tmp_path / "absent.npz"):
         assert code(theory.__main__, "predict", path, *TAIL) == 2
-        one_line(capsys, path.name)
+        said = capsys.readouterr().err.strip()
+        assert path.name in said
+        assert len(said.splitlines()) == 1
+        assert "allow_pickle" not in said  # nobody should be told to switch that on
 
 
 def test_nothing_is_left_behind(tmp_path, capsys):
@@ -151,6 +159,8 @@ def test_the_other_doors_refuse_in_one_line(tmp_path, statistics, capsys):
         (("run", statistics, *TAIL, "--n", 0), ["n"]),
         (("run", statistics, *TAIL, "--standard-error", -1), ["standard-error"]),
         (("run", statistics, *TAIL, "--networks", 5), ["networks"]),
+        (("run", statistics, *TAIL, "--method", "magic"), ["method", "reduced_pairs"]),
+        (("synthetic", "--classes", 2, "--features", 3, "--separation", 1, "--out", tmp_path / "x.txt"), ["x.txt", ".npz"]),
         (("measure", statistics, *TAIL), ["features", "statistics file"]),
         (("check", statistics), ["features"]),
         (("fit", statistics, "--out", tmp_path / "y.npz"), ["features"]),
@@ -168,6 +178,50 @@ def test_the_other_doors_refuse_in_one_line(tmp_path, statistics, capsys):
         assert code(simulate.__main__, *arguments) == 2
         one_line(capsys, *named)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.npz"]
+
+
+PYTHON = """
+import importlib.abc, sys
+class NoTorch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+sys.meta_path.insert(0, NoTorch())
+import numpy as np
+import simulate, theory
+from theory.setting.errors import InputError
+p = simulate.synthetic(classes=2, features=4, separation=2.0)
+q = dict(scheme="symmetric")
+calls = {
+    "bits: expected a list": lambda: theory.predict(p, bits=3, **q),
+    "bits: expected a whole number": lambda: theory.predict(p, bits=[3.5], **q),
+    "seed": lambda: simulate.run(p, bits=[3], seed=-1, **q),
+    "test_size": lambda: theory.predict(p, bits=[3], test_size=1e3, **q),
+    "confidence": lambda: theory.predict(p, bits=[3], confidence="x", **q),
+    "n: expected": lambda: simulate.run(p, bits=[3], n=2.5, **q),
+    "got a dict": lambda: simulate.fit({}),
+    "got a list": lambda: theory.predict([1], bits=[3], **q),
+    "features: expected a whole number": lambda: simulate.synthetic(classes=2, features=1.5, separation=2.0),
+    "PyTorch": lambda: simulate.train,
+    "needs PyTorch": lambda: simulate.extract,
+}
+for named, call in calls.items():
+    try:
+        call()
+    except InputError as error:
+        assert named in str(error) and len(str(error).splitlines()) == 1, (named, str(error))
+    else:
+        raise SystemExit(named + " was not refused")
+assert theory.predict(p, bits=np.array([3]), classes=np.array([0, 1]), **q)[0].bits == 3
+assert "predict" in dir(theory) and {"run", "fit", "measure"} <= set(dir(simulate))
+print("fine")
+"""
+
+
+def test_python_arguments_are_refused_as_on_the_command_line():
+    """In a fresh process: no type checker, no PyTorch."""
+    done = subprocess.run([sys.executable, "-c", PYTHON], capture_output=True, text=True)
+    assert done.stdout.strip() == "fine", done.stderr
 
 
 def test_ctrl_c_is_one_line_and_130(statistics, capsys, monkeypatch):

@@ -105,8 +105,8 @@ def test_the_failure_map_shows_a_planted_failure():
     axis = figure.axes[list(style.METHODS).index("marginal")]
     image = axis.images[0].get_array()
     assert image is not None
-    assert image[failure_map.FEATURES.index(8), failure_map.BITS.index(3)] == pytest.approx(0.5)
-    assert np.sum(np.asarray(image) > 0.01) == 1
+    assert image[failure_map.FEATURES.index(8), failure_map.BITS.index(3)] == pytest.approx(50.0)  # per cent
+    assert np.sum(np.asarray(image) > 1) == 1
     plt.close(figure)
 
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, kstest, normaltest, pearsonr, uniform
 
 from simulate.counting import measure
 from simulate.experiments import halves
-from simulate.experiments.hypotheses import _holm, check, expected_on_samples
+from simulate.experiments.hypotheses import _holm, _margins, check, expected_on_samples
 from simulate.feature_models.gaussian import fit
 from simulate.sampler import factor
 from tests.problems import random_problem
@@ -96,7 +96,7 @@ def test_small_classes_are_shrunk_and_lonely_ones_take_the_pooled(seed, capsys):
         ]
     )
     fitted = fit(features.take(keep))
-    assert "class 2 has 1 samples" in capsys.readouterr().err
+    assert "class 2 has 1 sample:" in capsys.readouterr().err
     assert np.linalg.eigvalsh(fitted.covariances[1])[0] > 1e-3
     np.testing.assert_allclose(fitted.covariances[2], fitted.covariances[2].T)
     own = np.cov(features.take(keep).features[features.take(keep).labels == 1].T)
@@ -137,6 +137,31 @@ def test_the_normality_test_has_its_size(seed):
         records = check(sample(problem, 600, rng), scheme="symmetric", bits=[6])
         rejections += not next(r for r in records if r["hypothesis"] == "Gaussian margins")["holds"]
     assert rejections <= binom.ppf(1 - 1e-4, 300, 0.05), rejections
+
+
+def test_the_normality_test_is_corrected_for_its_two_classes_and_for_all_records(seed):
+    problem = random_problem(30, seed)
+    features = sample(problem, 800, np.random.default_rng(seed))
+    t = features.features @ (problem.weights[1] - problem.weights[0])
+    p = min(1, 2 * min(normaltest(t[features.labels == k]).pvalue for k in (0, 1)))
+    assert _margins(features, fit(features), Errors(np.array([0.1, 0.1])), 0.0)["p_value"] == pytest.approx(p)
+    records = check(features, bits=[3, 8])
+    raw = _raw(problem, (3, 8), p)  # eight records, one family
+    np.testing.assert_allclose(sorted(r["p_value"] for r in records), sorted(_holm(np.array(raw))), rtol=1e-9)
+
+
+def _raw(problem, bits, p):
+    """The p-values of the error model by SciPy, and p twice."""
+    found = [p, p]
+    for width in bits:
+        layer = compress(problem.weights, "symmetric", width)
+        E, W = (layer.weights - problem.weights) / layer.steps[0], problem.weights
+        found += [
+            float(kstest(E.ravel(), uniform(-0.5, 1).cdf).pvalue),
+            float(np.asarray(pearsonr(E.ravel(), W.ravel()))[1]),
+            float(np.asarray(pearsonr(E[0], E[1]))[1]),
+        ]
+    return found
 
 
 def test_checks_have_power(seed):
@@ -185,10 +210,9 @@ def test_the_effects_are_those_of_the_corrected_variance(seed):
 
 def test_check_is_sorted_and_speaks(seed):
     records = check(sample(random_problem(20, seed), 500, np.random.default_rng(seed)), bits=[3, 4])
-    for width in (3, 4):
-        effects = [abs(r["effect"]) for r in records if r["bits"] == width]
-        assert effects == sorted(effects, reverse=True)
-        assert len(effects) == 4
+    effects = [abs(r["effect"]) for r in records]
+    assert effects == sorted(effects, reverse=True)
+    assert sorted(r["bits"] for r in records) == [3] * 4 + [4] * 4
     assert all("points" in r["sentence"] for r in records)
     with pytest.raises(InputError, match="two classes"):
         check(sample(random_problem(4, seed, K=3), 500, np.random.default_rng(seed)))

@@ -213,6 +213,31 @@ def test_the_records_standard_errors_are_the_spread_of_repeated_runs(seed):
             assert 29.6 < 59 * spread / said < 101.4, (errors, value)  # chi2.ppf([5e-4, 0.9995], 59)
 
 
+def test_the_standard_error_knows_that_classes_share_their_draws(seed):
+    """Near-equal class means: what one class loses by a draw, the other gains by the same draw, and D hardly varies.
+
+    60 runs, chi-square at 0.1 % both sides; the classes taken as independent would say several times as much."""
+    problem = random_problem(8, seed, shared=True)
+    problem = replace(problem, means=problem.means[0] + 0.02 * (problem.means - problem.means[0]), priors=np.array([0.5, 0.5]))
+    problem = replace(problem, bias=-problem.weights @ problem.means.mean(0))
+    records = [run(problem, scheme="symmetric", bits=[3], n=8192, seed=seed + i)[0] for i in range(60)]
+    spread = np.var([one.distortion for one in records], ddof=1)
+    said = np.mean([(one.standard_error or 0.0) ** 2 for one in records])
+    assert 29.6 < 59 * spread / said < 101.4
+    independent = records[0].flip_rate / 8192
+    assert said < independent / 4
+
+
+def test_the_test_size_is_a_source_and_leaves_the_interval(seed):
+    problem = random_problem(8, seed + 5)
+    question: dict = dict(scheme="symmetric", bits=[3], n=50_000, seed=seed)
+    plain, asked = run(problem, **question)[0], run(problem, test_size=400, method="reduced_pairs", **question)[0]
+    assert asked.interval == plain.interval
+    (prediction,) = predict(problem, scheme="symmetric", bits=[3], test_size=400)
+    assert asked.interval_sources["test_set"] == pytest.approx(prediction.interval_sources["test_set"], rel=0.1)
+    assert plain.interval_sources["test_set"] == 0
+
+
 def test_the_default_is_as_good_as_a_million_pairs():
     problem = random_problem(8, 3)
     for errors in ("actual", "expected"):
@@ -288,6 +313,8 @@ def test_run_options_are_checked():
         ({"standard_error": 2.0}, "standard_error"),
         ({"networks": 5}, "networks"),
         ({"errors": "no"}, "errors"),
+        ({"method": "random_networks"}, "method: expected reduced_pairs"),
+        ({"seed": -1}, "seed"),
     ):
         with pytest.raises(InputError, match=named):
             run(problem, scheme="symmetric", bits=[3], **question)

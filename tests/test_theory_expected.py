@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from simulate.experiments.accuracy import accuracy
 from simulate.experiments.averaging import distortions
@@ -171,7 +172,18 @@ def test_tied_rows_speak_in_few_dimensions_too():
 def test_validity_speaks_of_coarse_steps_and_lonely_entries():
     problem = random_problem(64, 9)
     record = predict(problem, scheme="symmetric", bits=[2], errors="expected")[0]
-    assert any("standard deviations of the weights" in warning for warning in record.warnings)
+    (sentence,) = [warning for warning in record.warnings if "standard deviations of the weights" in warning]
+    said = float(sentence.split("would be ")[1].split(" ")[0])
+    steps = Errors(compress(problem.weights, "symmetric", 2).steps)
+    s = float(np.sqrt(np.mean(problem.weights**2)) / steps.steps[0])  # below .2 the gain is not followed: see COARSEST
+    w = max(s, 0.2) * norm.ppf((np.arange(400_000) + 0.5) / 400_000)
+    e = np.rint(w) - w
+    alpha = np.mean(e * w) / np.mean(w * w)
+    gain = 12 * (np.mean(e * e) - alpha**2 * np.mean(w * w)) / (1 + alpha) ** 2
+    v, k4, k6 = steps.moments()
+    gained, plain = (expected_distortion(problem, v=x, k4=k4, k6=k6) for x in (float(gain) * v, v))
+    assert abs(gained - plain) > 0.1 * plain
+    assert said / record.distortion == pytest.approx(gained / plain, rel=0.05)
     weights = problem.weights.copy()
     weights[1, 7] = 5 * np.abs(weights).max()
     record = predict(replace(problem, weights=weights), scheme="symmetric", bits=[6], errors="expected")[0]

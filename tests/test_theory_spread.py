@@ -15,7 +15,7 @@ from theory import spread
 from theory.prediction import pair_of, predict
 from theory.setting.compression import compress
 from theory.setting.files import Features
-from theory.setting.problem import decide
+from theory.setting.problem import Problem, decide
 from theory.spread import Errors
 
 
@@ -125,6 +125,23 @@ def test_statistics_source_is_the_sampling_spread_of_the_prediction(seed):
     What = compress(problem.weights, "symmetric", 3).weights
     true = exact_risk(problem, What) - exact_risk(problem)
     assert abs(np.mean(values) - true) < 4 * np.std(values) / np.sqrt(len(values)) + 2 * said**2 / abs(true)
+
+
+def test_statistics_source_knows_that_the_priors_were_counted(seed):
+    """Both rows round to the same one: every decision becomes class 0, and D is risk against prior. Priors rule it."""
+    rng = np.random.default_rng(seed)
+    problem = Problem(
+        weights=np.array([[0.9, 0.1], [0.8, 0.2]]),
+        bias=np.zeros(2),
+        priors=np.array([0.6, 0.4]),
+        means=np.array([[3.0, 0], [0, 3.0]]),
+        covariances=np.eye(2),
+    )
+    fits = [fit(_sample(problem, 500, rng)) for _ in range(400)]
+    records = [predict(one, scheme="symmetric", bits=[2])[0] for one in fits]
+    said = np.mean([record.interval_sources["statistics"] for record in records])
+    assert np.std([record.distortion for record in records]) == pytest.approx(said, rel=0.15)
+    assert said == pytest.approx(np.sqrt(0.6 * 0.4 / 500), rel=0.1)  # R(W) is 1.7 %: nearly the prior's own deviation
 
 
 def test_known_statistics_leave_nothing_to_doubt():

@@ -12,4 +12,8 @@ def __getattr__(name: str):
     raise AttributeError(f"module 'theory' has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 __all__ = ["predict"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -10,9 +10,10 @@ from scipy.stats import norm
 
 from theory import binary, validity
 from theory.binary import Margin, Pair
+from theory.setting.arguments import seed_of, share, whole, widths
 from theory.setting.compression import Compressed, compress
 from theory.setting.errors import InputError
-from theory.setting.files import read_statistics
+from theory.setting.files import problem_of
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem, margin
 from theory.setting.record import Record, class_fields, compression_fields, version
@@ -70,17 +71,12 @@ def predict(
     methods = ACTUAL if errors == "actual" else EXPECTED
     if method is not None and method not in methods:
         raise InputError(f"method: expected one of {', '.join(methods)} for {errors} errors, got {method!r}")
-    if not bits:
-        raise InputError("bits: expected at least one width, got none")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence: expected a fraction strictly between 0 and 1, got {confidence}")
-    if test_size is not None and test_size < 1:
-        raise InputError(f"test_size: expected at least 1 sample, got {test_size}")
-    if not isinstance(problem, Problem):
-        problem = read_statistics(problem)
-    problem = problem.restrict(classes)
+    bits, seed, confidence = widths(bits), seed_of(seed), share("confidence", confidence)
+    if test_size is not None:
+        test_size = whole("test_size", test_size, 1)
+    problem = problem_of(problem).restrict(classes)
     if problem.classes != 2:
-        raise InputError(f"classes: predict handles two classes, got {problem.classes}: choose two with --classes I J")
+        raise InputError(f"classes: predict handles two classes, got {problem.classes}: choose two of them (--classes I J)")
     layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
     return [_record(problem, layer, errors, method, confidence, test_size, seed) for layer in layers]
 

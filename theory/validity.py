@@ -26,14 +26,23 @@ def warnings(problem: Problem, layer: Compressed, pair: Pair, at: Margin, record
         )
     if record.numerical_error > max(0.01 * abs(record.distortion), 1e-3 * record.flip_rate, NOISE):
         found.append(f"the method's own error estimate {record.numerical_error:.2g} is more than 1 % of the distortion")
-    few = [] if problem.counts is None else [k for k, n in enumerate(problem.counts) if n <= problem.features]
-    if few:
-        found.append(
-            f"class {few[0]} has {problem.counts[few[0]]} samples for {problem.features} features: its covariance is "  # pyright: ignore[reportOptionalSubscript]
-            "mostly an assumption"
-        )
+    found += _few_samples(problem)
     if record.errors == "expected" and layer.steps.max() > 0:
         found += _error_model(problem, layer, pair, at, record)
+    return found
+
+
+def _few_samples(problem: Problem) -> list[str]:
+    counts = problem.counts
+    absent = [k for k in range(problem.classes) if problem.priors[k] == 0]
+    found = [f"class {k} has prior 0: what compression does to it is not in the distortion" for k in absent]
+    few = [] if counts is None else [k for k, n in enumerate(counts) if n <= problem.features and k not in absent]
+    if counts is not None and few:
+        named = ", ".join(f"{k} ({counts[k]})" for k in few[:5]) + (", ..." if len(few) > 5 else "")
+        found.append(
+            f"no more samples than the {problem.features} features in class {named}: "
+            "the covariance there is mostly an assumption"
+        )
     return found
 
 

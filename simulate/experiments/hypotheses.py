@@ -14,9 +14,10 @@ from scipy import stats
 from simulate.feature_models.gaussian import fit
 from theory import binary
 from theory.prediction import expected_distortion, pair_of
+from theory.setting.arguments import widths
 from theory.setting.compression import compress
 from theory.setting.errors import InputError
-from theory.setting.files import Features, read_features
+from theory.setting.files import Features, features_of
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 from theory.spread import Errors
@@ -46,36 +47,34 @@ def check(
         scheme, bits, per_channel, classes: as :func:`theory.predict`; two classes.
 
     Returns:
-        Per width, records ``hypothesis``, ``bits``, ``holds`` (Holm-corrected p above 0.05), ``effect`` (a fraction),
-        ``effect_standard_error`` (sampling noise of the effect where there is any), ``statistic``, ``p_value``,
-        ``sentence``; largest effect first.
+        Records ``hypothesis``, ``bits``, ``distortion`` (expected, under the hypothesis), ``effect`` (its change, a fraction),
+        ``effect_standard_error`` (sampling noise of the effect where there is any), ``statistic``, ``p_value``
+        (Holm-corrected over all records), ``holds`` (that p above 0.05), ``sentence``; largest effect first.
 
     Raises:
         InputError: a bad file, more than two classes without ``classes``, fewer than 20 samples of a class.
     """
-    if not isinstance(features, Features):
-        features = read_features(features)
-    features = features.restrict(classes)
+    bits = widths(bits)
+    features = features_of(features).restrict(classes)
     if features.classes != 2:
-        raise InputError(f"classes: check handles two classes, got {features.classes}: choose two with --classes I J")
+        raise InputError(f"classes: check handles two classes, got {features.classes}: choose two of them (--classes I J)")
     counts = np.bincount(features.labels, minlength=2)
     if counts.min() < 20:
         raise InputError(f"labels: expected at least 20 samples of each class to test normality, got {counts.min()}")
-    if not bits:
-        raise InputError("bits: expected at least one width, got none")
     problem = fit(features)
     found = []
     for width in bits:
         layer = compress(problem.weights, scheme, width, per_channel=per_channel)
         if not layer.steps.max() > 0:
             raise InputError("weights: expected weights that are not all 0, got zeros: there is nothing to compress")
-        records = [_margins(features, problem, Errors(layer.steps)), *_error_model(problem, layer)]
-        corrected = _holm(np.array([record["p_value"] for record in records]))
-        for record, p in zip(records, corrected, strict=True):
-            record.update(bits=width, p_value=float(p), holds=bool(p > ALPHA))
-            record["sentence"] = _sentence(record)
-        found += sorted(records, key=lambda record: -abs(record["effect"]))
-    return found
+        v, k4, k6 = Errors(layer.steps).moments()
+        assumed = expected_distortion(problem, v=v, k4=k4, k6=k6)
+        for record in (_margins(features, problem, Errors(layer.steps), assumed), *_error_model(problem, layer, assumed)):
+            found.append({"hypothesis": record.pop("hypothesis"), "bits": width, "distortion": assumed, **record})
+    for record, p in zip(found, _holm(np.array([record["p_value"] for record in found])), strict=True):
+        record.update(p_value=float(p), holds=bool(p > ALPHA))
+        record["sentence"] = _sentence(record)
+    return sorted(found, key=lambda record: -abs(record["effect"]))
 
 
 def expected_on_samples(features: Features, errors: Errors) -> tuple[float, float]:
@@ -95,27 +94,26 @@ def expected_on_samples(features: Features, errors: Errors) -> tuple[float, floa
     return float(change.mean()), float(change.std(ddof=1) / np.sqrt(len(change)))
 
 
-def _margins(features: Features, problem: Problem, errors: Errors) -> dict[str, Any]:
+def _margins(features: Features, problem: Problem, errors: Errors, assumed: float) -> dict[str, Any]:
     measured, se = expected_on_samples(features, errors)
-    v, k4, k6 = errors.moments()
     pair = pair_of(problem)
     t = features.features.astype(np.float64) @ pair.w + pair.c
     tests = [stats.normaltest(t[features.labels == k]) for k in (0, 1)]
     return {
         "hypothesis": "Gaussian margins",
-        "effect": measured - expected_distortion(problem, v=v, k4=k4, k6=k6),
+        "effect": measured - assumed,
         "effect_standard_error": se,
         "statistic": float(max(one.statistic for one in tests)),
         "p_value": min(1.0, 2 * float(min(one.pvalue for one in tests))),
     }
 
 
-def _error_model(problem: Problem, layer) -> list[dict[str, Any]]:
+def _error_model(problem: Problem, layer, assumed: float) -> list[dict[str, Any]]:
     v, k4, k6 = Errors(layer.steps).moments()
 
     def change(variance: float) -> float:
         """Of the expected distortion when the errors have this variance instead."""
-        return expected_distortion(problem, v=variance, k4=k4, k6=k6) - expected_distortion(problem, v=v, k4=k4, k6=k6)
+        return expected_distortion(problem, v=variance, k4=k4, k6=k6) - assumed
 
     E = layer.weights - problem.weights
     live = layer.steps > 0
@@ -172,6 +170,6 @@ def _sentence(record: dict[str, Any]) -> str:
     spread = f" +- {100 * 1.96 * noise:.3f}" if noise else ""
     return (
         f"{record['hypothesis']}: {verdict} (statistic {record['statistic']:.3g}, Holm p = {record['p_value']:.2g}); with what "
-        f"was measured instead, the expected distortion at {record['bits']} bits changes by "
-        f"{100 * record['effect']:+.3f}{spread} points"
+        f"was measured instead, the expected distortion at {record['bits']} bits, {100 * record['distortion']:.3f} points, "
+        f"changes by {100 * record['effect']:+.3f}{spread} points"
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from theory.setting.door import say
 from theory.setting.errors import InputError
-from theory.setting.files import Features, read_features, write_statistics
+from theory.setting.files import Features, features_of, write_statistics
 from theory.setting.problem import Problem
 from theory.setting.record import version
 
@@ -34,9 +34,7 @@ def fit(features: Features | Path | str, *, out: Path | str | None = None, class
     """
     if model != "gaussian":
         raise InputError(f"model: expected gaussian, got {model!r}")
-    if not isinstance(features, Features):
-        features = read_features(features)
-    features = features.restrict(classes)
+    features = features_of(features).restrict(classes)
     z, K = features.features.astype(np.float64), features.classes
     counts = np.bincount(features.labels, minlength=K)
     if counts.max() < 2:
@@ -53,7 +51,7 @@ def fit(features: Features | Path | str, *, out: Path | str | None = None, class
     pooled = scatter / max(1, counts.sum() - np.sum(counts > 0))
     for k in range(K):
         if counts[k] < 2:
-            say(f"class {k} has {counts[k]} samples: it takes the pooled covariance")
+            say(f"class {k} has {counts[k]} sample{'' if counts[k] == 1 else 's'}: it takes the pooled covariance")
             covariances[k] = pooled
             continue
         covariances[k] /= counts[k] - 1

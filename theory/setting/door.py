@@ -94,7 +94,9 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
 
 
-def add_question(parser: argparse.ArgumentParser, *, scheme: str | None = None, bits: Sequence[int] | None = None) -> None:
+def add_question(
+    parser: argparse.ArgumentParser, *, scheme: str | None = None, bits: Sequence[int] | None = None, interval: bool = True
+) -> None:
     """The options by which ``predict``, ``run``, ``measure`` and ``check`` ask the same question; required or defaulted."""
     parser.add_argument(
         "--scheme", required=scheme is None, default=scheme, choices=list(SCHEMES), help="how the weights are compressed"
@@ -104,7 +106,8 @@ def add_question(parser: argparse.ArgumentParser, *, scheme: str | None = None, 
     )
     parser.add_argument("--per-channel", action="store_true", help="one step per row instead of one per tensor")
     parser.add_argument("--classes", nargs="+", type=int, metavar="I", help="the problem among these classes only")
-    parser.add_argument("--confidence", type=fraction, default=0.95, help="of the interval (default 0.95)")
+    if interval:
+        parser.add_argument("--confidence", type=fraction, default=0.95, help="of the interval (default 0.95)")
     add_json(parser)
 
 

@@ -102,7 +102,26 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: expected an .npz archive of plain arrays, cannot read it: {error}") from None
+        why = "it holds Python objects" if "allow_pickle" in str(error) and zipfile.is_zipfile(path) else str(error)
+        if "allow_pickle" in why:
+            why = "it is not a NumPy file"
+        raise InputError(f"{path}: expected an .npz archive of plain arrays, cannot read it: {why}") from None
+
+
+def problem_of(source: "Problem | Path | str") -> Problem:
+    """The problem itself, or the one a statistics file holds."""
+    return source if isinstance(source, Problem) else read_statistics(_path(source, "a Problem or a statistics file"))
+
+
+def features_of(source: "Features | Path | str") -> Features:
+    """The features themselves, or those a features file holds."""
+    return source if isinstance(source, Features) else read_features(_path(source, "Features or a features file"))
+
+
+def _path(source, expected: str) -> Path:
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"expected {expected}, got a {type(source).__name__}")
+    return Path(source)
 
 
 def read_statistics(path: Path | str) -> Problem:
@@ -188,6 +207,8 @@ def read_features(path: Path | str) -> Features:
 def write_arrays(path: Path | str, arrays: Mapping[str, Any]) -> None:
     """Write an ``.npz`` beside its place and rename it there: never half a file."""
     path = Path(path)
+    if path.suffix != ".npz":
+        raise InputError(f"{path}: expected a file name that ends in .npz")
     if not path.parent.is_dir():
         raise InputError(f"{path}: expected an existing folder, found no {path.parent}")
     if path.is_dir():
@@ -248,7 +269,13 @@ def _head(path, arrays) -> tuple[np.ndarray, np.ndarray]:
     if weights.ndim != 2 or 0 in weights.shape:
         raise InputError(f"{path}: weights: expected shape (classes, features), got {weights.shape}")
     _finite(path, "weights", weights)
-    return weights.astype(np.float64), _float(path, arrays, "bias", (len(weights),))
+    rows, columns = weights.shape
+    if arrays["bias"].shape == (columns,) and rows != columns:
+        raise InputError(
+            f"{path}: weights: expected shape (classes, features) = ({columns}, {rows}) to go with bias ({columns},), "
+            f"got {weights.shape}: transposed?"
+        )
+    return weights.astype(np.float64), _float(path, arrays, "bias", (rows,))
 
 
 def _counts(path, arrays, K: int) -> np.ndarray | None:
