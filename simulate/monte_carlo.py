@@ -38,7 +38,7 @@ def run(
     seed: int = 0,
     chunk: int = CHUNK,
 ) -> list[Record]:
-    """Estimate risk, distortion and flip rate of a compressed layer of two classes by counting decisions.
+    """Estimate risk, distortion and flip rate of a compressed layer by counting decisions.
 
     All widths share the same samples. ``errors="actual"``: the one compressed layer, method ``reduced_pairs``.
     ``errors="expected"``: independent layers W + E, E uniform in +-step/2, method ``random_networks``; the standard error
@@ -61,7 +61,7 @@ def run(
         +- z standard errors.
 
     Raises:
-        InputError: bad options, or more than two classes without ``classes``.
+        InputError: bad options.
     """
     if errors not in ("actual", "expected"):
         raise InputError(f"errors: expected 'actual' or 'expected', got {errors!r}")
@@ -83,8 +83,6 @@ def run(
         raise InputError(f"method: expected {known} for {errors} errors, got {method!r}")
     problem = problem_of(problem).restrict(classes)
     K = problem.classes
-    if K != 2:
-        raise InputError(f"classes: run handles two classes, got {K}: choose two of them (--classes I J)")
     layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
     samples = PAIRS if n is None else math.ceil(n / K)
     if errors == "actual":

@@ -205,29 +205,77 @@ def _network_chunk(key, first, last, w, means, covariances, m, s, steps, priors,
     return tuple(jnp.sum(x, 0) for x in counts), squares
 
 
+@functools.partial(jax.jit, static_argnames=("each", "chunk"))
+def _many_chunk(key, first, last, weights, bias, means, factors, steps, priors, *, each: int, chunk: int):
+    """As ``_network_chunk`` for more than two classes, in the full feature space: z = mu + L g, E z by the drawn E itself."""
+    (K, d), networks, layers = weights.shape, max(1, BLOCK // each), len(steps)
+
+    def block(index):
+        one, two = jax.random.split(jax.random.fold_in(key, index))
+        u = jax.random.uniform(one, (networks, K, d), jnp.float32, -0.5, 0.5)
+        g = jax.random.normal(two, (d, networks * each), jnp.float32)
+        common = jnp.matmul(factors[0], g, precision=HIGHEST) if len(factors) == 1 else None
+
+        def one_class(carry, inputs):
+            y, f = carry
+            k, mean, prior = inputs
+            centred = jnp.matmul(factors[k], g, precision=HIGHEST) if common is None else common
+            z = jnp.expand_dims(mean, 1) + centred
+            clean = jnp.matmul(weights, z, precision=HIGHEST) + jnp.expand_dims(bias, 1)
+            noise = jnp.einsum("njd,dns->jns", u, z.reshape(d, networks, each), precision=HIGHEST).reshape(K, -1)
+            shift = jnp.expand_dims(steps, 2) * jnp.expand_dims(noise, 0)  # (layers, K, networks * each)
+            before = _decide(clean)
+            after = _decide(jnp.moveaxis(jnp.expand_dims(clean, 0) + shift, 1, 0))
+            wrong, wrong_after = before != k, after != k
+            made, mended = wrong_after & ~wrong, ~wrong_after & wrong
+            flips = after != before
+            y = y + prior * (made.astype(jnp.float32) - mended.astype(jnp.float32))
+            f = f + prior * flips.astype(jnp.float32)
+            return (y, f), tuple(jnp.sum(x, -1, dtype=jnp.int32) for x in (wrong, made, mended, flips))
+
+        zero = jnp.zeros((layers, networks * each), jnp.float32)
+        (y, f), counts = jax.lax.scan(one_class, (zero, zero), (jnp.arange(K, dtype=jnp.int32), means, priors))
+        live = (index < last).astype(jnp.int32)
+        y, f = y.reshape(layers, networks, each), f.reshape(layers, networks, each)
+        squares = jnp.stack(
+            [jnp.sum(jnp.mean(y, -1) ** 2, -1), jnp.sum(jnp.mean(f, -1) ** 2, -1), jnp.sum(y * y, (-2, -1))], -1
+        )
+        return tuple(x * live for x in counts), squares * live.astype(jnp.float32)
+
+    counts, squares = jax.lax.map(block, first + jnp.arange(chunk, dtype=jnp.uint32))
+    return tuple(jnp.sum(x, 0) for x in counts), squares
+
+
 def count_networks(
     problem: Problem, steps: np.ndarray, *, each: int, seed: int, first: int, last: int, chunk: int = CHUNK
 ) -> Tally:
-    """Count blocks of samples through random layers W + E of two classes, E independent and uniform in +-step/2.
+    """Count blocks of samples through random layers W + E, E independent and uniform in +-step/2.
 
-    A block is max(1, BLOCK // each) networks with ``each`` samples; the networks are the independent units. Given E, the
-    clean and the noisy margin are bivariate normal, so a sample needs two normals whatever d.
+    A block is max(1, BLOCK // each) networks with ``each`` samples; the networks are the independent units. With two
+    classes the clean and the noisy margin are bivariate normal given E, so a sample needs two normals whatever d.
 
     Args:
-        problem: two classes. steps: (B, rows) steps of B widths; the widths share the uniforms.
+        problem: K classes. steps: (B, rows) steps of B widths; the widths share the uniforms.
     """
+    if problem.classes > 2:
+        factors = [factor(one) for one in (problem.covariances[None] if problem.shared else problem.covariances)]
+        many = [problem.weights, problem.bias, problem.means, np.stack(factors), steps, problem.priors]
+        return _count_blocks(_many_chunk, problem, steps, many, each, seed, first, last, chunk)
     w = problem.weights[-1] - (problem.weights[0] if len(problem.weights) == 2 else 0)
     c = problem.bias[-1] - (problem.bias[0] if len(problem.bias) == 2 else 0)
     covariances = np.broadcast_to(problem.covariances, (2, *problem.covariances.shape[-2:]))
     s = np.sqrt(np.maximum(np.einsum("i,kij,j->k", w, covariances, w), 0))
-    arrays = [
-        jnp.asarray(x, jnp.float32) for x in (w, problem.means, covariances, problem.means @ w + c, s, steps, problem.priors)
-    ]
-    key, B = key_of(seed), len(steps)
-    total, squares = [np.zeros(2, np.int64)] + [np.zeros((B, 2), np.int64) for _ in range(3)], np.zeros((B, 3))
+    two = [w, problem.means, covariances, problem.means @ w + c, s, steps, problem.priors]
+    return _count_blocks(_network_chunk, problem, steps, two, each, seed, first, last, chunk)
+
+
+def _count_blocks(compiled, problem: Problem, steps, arrays, each: int, seed: int, first: int, last: int, chunk: int) -> Tally:
+    arrays = [jnp.asarray(x, jnp.float32) for x in arrays]
+    key, B, K = key_of(seed), len(steps), problem.classes
+    total, squares = [np.zeros(K, np.int64)] + [np.zeros((B, K), np.int64) for _ in range(3)], np.zeros((B, 3))
     starts = range(first, last, chunk)
     for start in progress(starts, total=len(starts), what="sampling", unit="chunk"):
-        counts, block_squares = _network_chunk(key, np.uint32(start), np.uint32(last), *arrays, each=each, chunk=chunk)
+        counts, block_squares = compiled(key, np.uint32(start), np.uint32(last), *arrays, each=each, chunk=chunk)
         total = [old + np.asarray(new).astype(np.int64).T for old, new in zip(total, counts, strict=True)]
         for one in np.asarray(block_squares, np.float64):
             squares = squares + one

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
 
-from theory import binary, validity
+from theory import binary, multiclass, validity
 from theory.binary import Margin, Pair
 from theory.setting.arguments import seed_of, share, whole, widths
 from theory.setting.compression import Compressed, compress
@@ -19,8 +19,12 @@ from theory.setting.problem import Problem, margin
 from theory.setting.record import Record, class_fields, compression_fields, version
 from theory.spread import Average, Draws, Errors, draw_networks, sobol_average
 
-ACTUAL = ("binary_risk",)
-EXPECTED = ("margin_quadrature", "sobol_average", *binary.OLDER)
+METHODS = {
+    ("actual", False): ("binary_risk",),
+    ("expected", False): ("margin_quadrature", "sobol_average", *binary.OLDER),
+    ("actual", True): ("orthants", "lines"),
+    ("expected", True): ("orthant_average", "line_average"),
+}
 TOLERANCE = 3e-3  # of the distortion, or a tenth of a per cent of the flip rate: else the quadrature gives way to sampling
 SMALLEST = 4  # features below which the Edgeworth series, and its error estimate, are not trusted
 
@@ -68,15 +72,14 @@ def predict(
     """
     if errors not in ("actual", "expected"):
         raise InputError(f"errors: expected 'actual' or 'expected', got {errors!r}")
-    methods = ACTUAL if errors == "actual" else EXPECTED
-    if method is not None and method not in methods:
-        raise InputError(f"method: expected one of {', '.join(methods)} for {errors} errors, got {method!r}")
     bits, seed, confidence = widths(bits), seed_of(seed), share("confidence", confidence)
     if test_size is not None:
         test_size = whole("test_size", test_size, 1)
     problem = problem_of(problem).restrict(classes)
-    if problem.classes != 2:
-        raise InputError(f"classes: predict handles two classes, got {problem.classes}: choose two of them (--classes I J)")
+    methods = METHODS[errors, problem.classes > 2]
+    if method is not None and method not in methods:
+        many = "two" if problem.classes == 2 else "more than two"
+        raise InputError(f"method: expected one of {', '.join(methods)} for {errors} errors and {many} classes, got {method!r}")
     layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
     return [_record(problem, layer, errors, method, confidence, test_size, seed) for layer in layers]
 
@@ -105,41 +108,33 @@ def network_law(problem: Problem, *, scheme: str, bits: int, per_channel: bool =
     return draw_networks(pair, binary.margin(pair), steps, None, seed).distortion
 
 
+class Outcome(NamedTuple):
+    """What one layer does, by class (K,): risk before, change of risk and flips; and single networks behind the interval."""
+
+    method: str
+    before: np.ndarray
+    average: Average
+    draws: Draws
+
+
 def _record(
     problem: Problem, layer: Compressed, errors: str, method: str | None, confidence: float, test_size: int | None, seed: int
 ) -> Record:
-    pair = pair_of(problem)
-    at = binary.margin(pair)
-    before = np.asarray(binary.class_risk(at))
-    if errors == "actual":
-        w, _ = margin(layer.weights, problem.bias)
-        by = binary.change(pair, w - pair.w, np.zeros(()))
-        after = binary.margin(pair._replace(w=w))
-        error = float(binary.rounding(pair, at) + binary.rounding(pair._replace(w=w), after))
-        average = Average(
-            np.asarray(binary.class_distortion(at, by, after)), np.asarray(binary.class_flips(at, by, after)), error
-        )
-        variance = (
-            0.0
-            if problem.counts is None
-            else float(binary.statistics_variance(pair.priors, problem.counts.astype(float), at, by))
-        )
-        draws = Draws(
-            "known", *(np.array([x]) for x in (average.distortion @ pair.priors, average.flips @ pair.priors, variance))
-        )
-        used = "binary_risk"
+    if problem.classes == 2:
+        pair = pair_of(problem)
+        at = binary.margin(pair)
+        outcome = (_actual if errors == "actual" else _expected)(problem, pair, at, layer, method, seed)
     else:
-        steps = Errors(layer.steps)
-        used, average = expected_average(pair, at, steps, method, seed)
-        draws = draw_networks(pair, at, steps, problem.counts, seed)
-    distortion, flips = float(average.distortion @ pair.priors), float(average.flips @ pair.priors)
+        outcome = _many(problem, layer, errors, method, seed)
+    pi, average = problem.priors, outcome.average
+    distortion, flips = float(average.distortion @ pi), float(average.flips @ pi)
     flips = max(flips, abs(distortion))
-    interval, sources = _interval(draws, distortion, confidence, test_size, seed)
-    risk = float(before @ pair.priors)
+    interval, sources = _interval(outcome.draws, distortion, confidence, test_size, seed)
+    risk = float(outcome.before @ pi)
     record = Record(
         **compression_fields(layer, problem.source_bits),
         errors=errors,
-        method=used,
+        method=outcome.method,
         risk_before=risk,
         risk_after=risk + distortion,
         distortion=distortion,
@@ -147,11 +142,47 @@ def _record(
         confidence=confidence,
         interval_sources=sources,
         flip_rate=flips,
-        per_class=class_fields(pair.priors, 1 - before, 1 - before - average.distortion),
+        per_class=class_fields(pi, 1 - outcome.before, 1 - outcome.before - average.distortion),
         numerical_error=average.error,
-        provenance=_provenance(problem, draws.law, test_size, seed),
+        provenance=_provenance(problem, outcome.draws.law, test_size, seed),
     )
-    return replace(record, warnings=validity.warnings(problem, layer, pair, at, record))
+    return replace(record, warnings=validity.warnings(problem, layer, record))
+
+
+def _actual(problem: Problem, pair: Pair, at: Margin, layer: Compressed, method: str | None, seed: int) -> Outcome:
+    w, _ = margin(layer.weights, problem.bias)
+    by = binary.change(pair, w - pair.w, np.zeros(()))
+    after = binary.margin(pair._replace(w=w))
+    error = float(binary.rounding(pair, at) + binary.rounding(pair._replace(w=w), after))
+    average = Average(np.asarray(binary.class_distortion(at, by, after)), np.asarray(binary.class_flips(at, by, after)), error)
+    variance = 0.0
+    if problem.counts is not None:
+        variance = float(binary.statistics_variance(pair.priors, problem.counts.astype(float), at, by))
+    one = (average.distortion @ pair.priors, average.flips @ pair.priors, variance)
+    return Outcome("binary_risk", np.asarray(binary.class_risk(at)), average, Draws("known", *(np.array([x]) for x in one)))
+
+
+def _expected(problem: Problem, pair: Pair, at: Margin, layer: Compressed, method: str | None, seed: int) -> Outcome:
+    steps = Errors(layer.steps)
+    used, average = expected_average(pair, at, steps, method, seed)
+    draws = draw_networks(pair, at, steps, problem.counts, seed)
+    return Outcome(used, np.asarray(binary.class_risk(at)), average, draws)
+
+
+def _many(problem: Problem, layer: Compressed, errors: str, method: str | None, seed: int) -> Outcome:
+    """More than two classes."""
+    pi = problem.priors
+    if errors == "actual":
+        change = multiclass.known(problem, layer.weights, method=method, seed=seed)
+        variance = multiclass.statistics_variance(problem, layer.weights, change, seed=seed)
+        draws, law = np.array([change.distortion @ pi]), "known"
+    else:
+        change = multiclass.expected(problem, layer.steps, method=method, seed=seed)
+        variance = multiclass.expected_statistics_variance(problem, layer.steps, change, seed=seed)
+        draws, law = change.draws, "networks drawn"
+    changed = np.maximum(change.changed @ pi, np.abs(draws))
+    average = Average(change.distortion, change.flips, change.error)
+    return Outcome(change.method, change.before, average, Draws(law, draws, changed, np.full(len(draws), variance)))
 
 
 def expected_average(pair: Pair, at: Margin, steps: Errors, method: str | None, seed: int) -> tuple[str, Average]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from theory import binary
-from theory.binary import Margin, Pair
+from theory.binary import Pair
 from theory.quantized_weights import gaussian_gain
 from theory.setting.compression import Compressed, compress
 from theory.setting.problem import Problem, margin
@@ -16,7 +16,7 @@ COARSEST = 0.2  # below it nearly every weight becomes 0 and the gain nears -1: 
 LONELY = 2.0  # the largest |W| over the next one
 
 
-def warnings(problem: Problem, layer: Compressed, pair: Pair, at: Margin, record: Record) -> list[str]:
+def warnings(problem: Problem, layer: Compressed, record: Record) -> list[str]:
     """The sentences for one record; empty when every hypothesis of the method holds."""
     found = []
     if record.distortion < -record.numerical_error:
@@ -28,7 +28,7 @@ def warnings(problem: Problem, layer: Compressed, pair: Pair, at: Margin, record
         found.append(f"the method's own error estimate {record.numerical_error:.2g} is more than 1 % of the distortion")
     found += _few_samples(problem)
     if record.errors == "expected" and layer.steps.max() > 0:
-        found += _error_model(problem, layer, pair, at, record)
+        found += _error_model(problem, layer, record)
     return found
 
 
@@ -46,19 +46,33 @@ def _few_samples(problem: Problem) -> list[str]:
     return found
 
 
-def _error_model(problem: Problem, layer: Compressed, pair: Pair, at: Margin, record: Record) -> list[str]:
-    found = []
+def _scaled(problem: Problem, layer: Compressed, scale: float) -> float:
+    """The expected distortion with the error variance scaled, over that without: enough for the size of an effect.
+
+    Two classes by the corrected marginal; more by their proportionality at small steps (the square law), an upper bound of
+    the change at large ones.
+    """
+    if problem.classes > 2:
+        return scale
+    w, c = margin(problem.weights, problem.bias)
+    covariances = np.broadcast_to(problem.covariances, (2, problem.features, problem.features))
+    at = binary.margin(Pair(problem.priors, w, np.asarray(c), problem.means, covariances))
     v = float(np.sum(layer.steps**2) / 12)
+    values = [
+        float(np.asarray(binary.older_formula("corrected_marginal", at, np.asarray(x))) @ problem.priors)
+        for x in (v, v * scale)
+    ]
+    return values[1] / values[0] if values[0] else 1.0
+
+
+def _error_model(problem: Problem, layer: Compressed, record: Record) -> list[str]:
+    found = []
 
     def instead(scale: float) -> str:
         """The corrected distortion when the error variance is scaled, beside the one given."""
-        # the corrected marginal is enough for the size of an effect, and cheap
-        values = [
-            float(np.asarray(binary.older_formula("corrected_marginal", at, np.asarray(x))) @ pair.priors)
-            for x in (v, v * scale)
-        ]
-        ratio = values[1] / values[0] if values[0] else 1.0
-        return f"the expected distortion would be {record.distortion * ratio:.3g} instead of {record.distortion:.3g}"
+        instead = record.distortion * _scaled(problem, layer, scale)
+        about = "" if problem.classes == 2 else "about "
+        return f"the expected distortion would be {about}{instead:.3g} instead of {record.distortion:.3g}"
 
     E = layer.weights - problem.weights
     if len(E) == 2:

@@ -1,0 +1,313 @@
+"""Any number of classes: risk, recalls and flips of known compressed layers, and of random ones under the error law.
+
+The probability that class k is decided is that of K - 1 contrasts a_k - a_j being positive: a Gaussian orthant, computed for
+the clean and every compressed layer at the same points (:mod:`theory.orthant`), so that the error of the distortion falls
+with the distortion. What orthants don't give, the flips between two wrong classes, and what they can't, layers of more
+classes than features, is integrated along lines (:mod:`theory.lines`).
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from theory import lines
+from theory.orthant import SCRAMBLINGS, cholesky, estimate, order_of, point_sets, separated
+from theory.setting.errors import InputError
+from theory.setting.problem import Problem
+
+WORK = 2e8  # factors Phi spent on the orthants of one layer
+LINES = 2**16  # lines spent on the flips of one layer, all classes together
+LINE_SETS = 8
+MOST = 128  # classes beyond which orthants give way to lines
+DRAWN = 2**12  # networks drawn at most
+AVERAGE_SECONDS = 4.0  # spent on the average over networks, at least one chunk a scrambling
+INNER = 16  # points of the orthants of one network
+CHUNK = 8  # pairs of networks a compiled call
+
+
+class Change(NamedTuple):
+    """What compression does, by class (K,): risk before, change of risk, flips, share whose correctness changes; the 95 %
+    errors of the prior-weighted distortion and flip rate; the method; the distortions of single layers, where drawn."""
+
+    before: np.ndarray
+    distortion: np.ndarray
+    flips: np.ndarray
+    changed: np.ndarray
+    error: float
+    flips_error: float
+    method: str
+    draws: np.ndarray = np.zeros(0)
+
+
+def centred(heads: np.ndarray) -> np.ndarray:
+    """Heads (..., K, d) less their mean row: the same decisions, no large common part to cancel."""
+    return heads - heads.mean(-2, keepdims=True)
+
+
+def root(covariance: np.ndarray) -> np.ndarray:
+    """L with L L' = covariance, also for a singular one."""
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        return vectors * np.sqrt(np.maximum(values, 0))
+
+
+def roots(problem: Problem) -> list[np.ndarray]:
+    """One factor a class, the same one where the covariance is shared."""
+    if problem.shared:
+        return [root(problem.covariances)] * problem.classes
+    return [root(one) for one in problem.covariances]
+
+
+def has_orthants(problem: Problem) -> bool:
+    """Whether the K - 1 contrasts of the clean layer are linearly independent in every class, and not too many."""
+    K = problem.classes
+    return min(MOST, problem.features) >= K - 1 and _independent(problem, problem.weights)
+
+
+def _independent(problem: Problem, weights: np.ndarray) -> bool:
+    head = centred(weights)
+    for k in range(1 if problem.shared else problem.classes):
+        values = np.linalg.eigvalsh(head @ problem.covariance(k) @ head.T)  # the least is the common row's, 0
+        if values[1] <= 1e-10 * values[-1]:
+            return False
+    return True
+
+
+def orders(problem: Problem) -> np.ndarray:
+    """(K, K - 1) rivals of each class in the order of integration, the least likely beaten first in the clean layer."""
+    K, head = problem.classes, centred(problem.weights)
+    rivals = np.array([np.delete(np.arange(K), k) for k in range(K)])
+    means, covariances = [], []
+    for k in range(K):
+        contrast = head[k] - head[rivals[k]]
+        means.append(contrast @ problem.means[k] + problem.bias[k] - problem.bias[rivals[k]])
+        covariances.append(contrast @ problem.covariance(k) @ contrast.T)
+    order = order_of(np.array(means), np.array(covariances))
+    return np.take_along_axis(rivals, order, 1)
+
+
+@functools.partial(jax.jit, static_argnames="dependent")
+def recalls(heads, bias, means, covariances, rivals, points, *, dependent: bool) -> jax.Array:
+    """(H, K) probabilities that each class is decided when it is true.
+
+    Args:
+        heads: (H, K, d), less their mean row. bias: (K,). means: (K, d). covariances: (1 or K, d, d).
+        rivals: (K, K - 1). points: (K, n, K - 1), in the precision of the integration.
+        dependent: whether contrasts may be functions of each other (slower).
+    """
+    logits = jnp.einsum("hjd,kd->khj", heads, means) + bias
+    shared = covariances.shape[0] == 1
+    grams = jnp.einsum("hid,hjd->hij", heads @ covariances[0], heads)[None] if shared else None
+
+    def one_class(inputs):
+        k, logit, rival, u, S = inputs
+        gram = grams[0] if grams is not None else jnp.einsum("hid,hjd->hij", heads @ S, heads)
+        mean = logit[:, k][:, None] - logit[:, rival]
+        cross = gram[:, k][:, rival]
+        covariance = (
+            gram[:, k, k][:, None, None] - cross[:, :, None] - cross[:, None, :] + gram[:, rival[:, None], rival[None, :]]
+        )
+        same = jnp.all(heads[:, k][:, None] == heads[:, rival], -1)
+        gap = bias[k] - bias[rival]
+        # equal rows differ by their bias alone; equal logits go to the lowest class
+        constant = jnp.where(gap == 0, jnp.where(k < rival, 1.0, -1.0), gap)
+        mean = jnp.where(same, constant, mean)
+        covariance = jnp.where(same[:, :, None] | same[:, None, :], 0.0, covariance)
+        L = cholesky(covariance) if dependent else jnp.linalg.cholesky(covariance)
+        values = jax.vmap(separated, (0, 0, None))(mean.astype(u.dtype), L.astype(u.dtype), u)
+        return jnp.mean(values, 1, dtype=logit.dtype)
+
+    K = means.shape[0]
+    each = covariances if not shared else jnp.zeros((K, 1, 1))
+    return jax.lax.map(one_class, (jnp.arange(K), logits, rivals, points, each)).T
+
+
+def _arrays(problem: Problem):
+    covariances = problem.covariances[None] if problem.shared else problem.covariances
+    return jnp.asarray(problem.bias), jnp.asarray(problem.means), jnp.asarray(covariances)
+
+
+def _points(problem: Problem, n: int, seed: int, scrambling: tuple[int, ...], dtype) -> jax.Array:
+    """(K, n, K - 1) points of one scrambling, independent between the classes."""
+    K = problem.classes
+    sets = [next(iter(point_sets(K - 1, n, 1, seed, 3, *scrambling, k))) for k in range(K)]
+    return jnp.asarray(np.stack(sets), dtype)
+
+
+def known(problem: Problem, What: np.ndarray, *, method: str | None = None, seed: int = 0) -> Change:
+    """What a known compressed layer (K, d) does.
+
+    Kind: exact up to the reported errors. Assumes features Gaussian given the class.
+    """
+    change = along_lines(problem, lambda _: What[None], seed=seed)
+    if method == "lines" or not has_orthants(problem):
+        return _checked(change, method)
+    K = problem.classes
+    n = int(2 ** np.clip(np.floor(np.log2(WORK / SCRAMBLINGS / (2 * K * (K - 1)))), 7, 15))
+    heads, rivals = jnp.asarray(centred(np.stack([problem.weights, What]))), jnp.asarray(orders(problem))
+    arrays, dependent = _arrays(problem), not _independent(problem, What)
+    replicates = np.array(
+        [
+            np.asarray(recalls(heads, *arrays, rivals, _points(problem, n, seed, (r,), jnp.float64), dependent=dependent))
+            for r in range(SCRAMBLINGS)
+        ]
+    )  # (R, 2, K)
+    shift = replicates[:, 0] - replicates[:, 1]
+    error = float(estimate(shift @ problem.priors).error)
+    if method is None and not error <= change.error:  # dependent or nearly tied contrasts of the compressed layer
+        return change
+    return change._replace(before=1 - replicates[:, 0].mean(0), distortion=shift.mean(0), error=error, method="orthants")
+
+
+def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, seed: int = 0) -> Change:
+    """What random layers W + E do on average, E independent and uniform in +-steps/2 (K,), and the distortion of single ones.
+
+    Pairs W + E, W - E, each by its orthants at common points; where there are none, along common lines.
+
+    Returns:
+        The change, with ``draws`` (n,) the distortions of independent networks.
+    """
+    K, d = problem.weights.shape
+
+    def draw(rng, n: int) -> np.ndarray:
+        """(2 n, K, d) layers: n draws of E and their negatives."""
+        E = (rng.random((n, K, d)) - 0.5) * steps[:, None]
+        return problem.weights + np.concatenate([E, -E])
+
+    def layers(r: int) -> np.ndarray:
+        return draw(np.random.default_rng([seed, 5, r]), 4 if has_orthants(problem) else 16)
+
+    change = along_lines(problem, layers, seed=seed, method="line_average")
+    if method == "line_average" or not has_orthants(problem):
+        return _checked(change, method)
+    arrays, rivals = _arrays(problem), jnp.asarray(orders(problem))
+    seconds = 1e-9 * (K * (45 * K * INNER + 0.1 * K**3) + 0.5 * K * d**2)  # one network, as measured on two cores
+    pairs = CHUNK * int(np.clip(AVERAGE_SECONDS / seconds / (2 * SCRAMBLINGS) // CHUNK, 1, DRAWN // (2 * SCRAMBLINGS * CHUNK)))
+    shifts, before, draws = [], [], []
+    for r in range(SCRAMBLINGS):
+        parts = []
+        for chunk in range(pairs // CHUNK):
+            rng, points = np.random.default_rng([seed, 6, r, chunk]), _points(problem, INNER, seed, (r, chunk), jnp.float32)
+            heads = np.concatenate([problem.weights[None], draw(rng, CHUNK)])
+            values = np.asarray(recalls(jnp.asarray(centred(heads)), *arrays, rivals, points, dependent=False))
+            parts.append(values[0] - values[1:])
+            before.append(1 - values[0])
+            draws.append(_single(parts[-1] @ problem.priors))
+        shifts.append(np.mean(parts, (0, 1)))
+    distortion = np.mean(shifts, 0)
+    return change._replace(
+        before=np.mean(before, 0),
+        distortion=distortion,
+        error=float(estimate(np.array(shifts) @ problem.priors).error),
+        method="orthant_average",
+        draws=np.concatenate(draws) + distortion @ problem.priors,
+    )
+
+
+def _checked(change: Change, method: str | None) -> Change:
+    if method is not None and method != change.method:
+        raise InputError(
+            f"method: {method} needs at most {MOST + 1} classes, no more than features + 1, and linearly independent contrasts"
+        )
+    return change
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    """Deviations of single networks from their mean, from antithetic pairs (2 n,) at common points: what the points have in
+    common goes with the mean of the pairs, and so does 1/n of the variance of these, given back."""
+    even, odd = (
+        (values[: len(values) // 2] + values[len(values) // 2 :]) / 2,
+        (values[: len(values) // 2] - values[len(values) // 2 :]) / 2,
+    )
+    even = (even - even.mean()) * np.sqrt(len(even) / (len(even) - 1))
+    return np.concatenate([even + odd, even - odd])
+
+
+def along_lines(problem: Problem, layers, *, seed: int = 0, total: int = LINES, method: str = "lines") -> Change:
+    """The same by lines alone, averaged over the compressed layers (B, K, d) that ``layers(r)`` gives for each set r."""
+    K, factors = problem.classes, roots(problem)
+    found = []
+    for r in range(LINE_SETS):
+        compressed = layers(r)
+        n = int(2 ** np.clip(np.floor(np.log2(total / K / LINE_SETS / len(compressed))), 3, 13))
+        found.append(lines.class_change(_laws(problem, compressed, factors), n=n, seed=(seed, r)))
+    right, made, mended, flipped = np.moveaxis(np.array(found), 1, 0)  # each (R, B, K)
+    pi = problem.priors
+    shift = (made - mended) @ pi  # (R, B)
+    return Change(
+        before=1 - right.mean((0, 1)),
+        distortion=(made - mended).mean((0, 1)),
+        flips=flipped.mean((0, 1)),
+        changed=(made + mended).mean((0, 1)),
+        error=float(estimate(shift.mean(1)).error),
+        flips_error=float(estimate(flipped.mean(1) @ pi).error),
+        method=method,
+        draws=shift.reshape(-1),
+    )
+
+
+def _laws(problem: Problem, compressed: np.ndarray, factors: list[np.ndarray]):
+    """Per class the joint law of clean and compressed logits; of a shared covariance one factor serves all."""
+    heads = np.concatenate([problem.weights[None], compressed])
+    first = lines.law(heads, problem.bias, problem.means[0], factors[0])
+    for k in range(problem.classes):
+        if problem.shared:
+            yield lines.Law(heads @ problem.means[k] + problem.bias, first.factor)
+        else:
+            yield lines.law(heads, problem.bias, problem.means[k], factors[k])
+
+
+def statistics_variance(problem: Problem, What: np.ndarray, change: Change, seed: int = 0) -> float:
+    """Sampling variance of the distortion of a known layer when means, covariances and priors were estimated.
+
+    Delta method on the orthants: gradient g and G of each class's change in the mean and covariance C of its 2 K logits,
+    variance (g'C g + 2 tr G C G C)/n_k; without orthants the paired sampling variance of the class, which is larger.
+    """
+    if problem.counts is None:
+        return 0.0
+    pi, n, K = problem.priors, np.maximum(problem.counts, 1), problem.classes
+    between = float(pi @ change.distortion**2 - (pi @ change.distortion) ** 2) / max(1, int(problem.counts.sum()))
+    if not has_orthants(problem):
+        return between + float(np.sum(pi**2 * (change.changed - change.distortion**2) / n))
+    heads, rivals = centred(np.stack([problem.weights, What])), orders(problem)
+    points = np.asarray(_points(problem, 256, seed, (SCRAMBLINGS,), jnp.float64))
+    within, flat = 0.0, heads.reshape(2 * K, -1)
+    for k in range(K):
+        S = problem.covariance(k)
+        logits = heads @ problem.means[k] + problem.bias
+        C = flat @ S @ flat.T
+        grams = np.stack([C[:K, :K], C[K:, K:]])
+        g, G = _gradient(*map(jnp.asarray, (logits, grams, k, rivals[k], points[k])))
+        g, G = np.array(g), np.array(G)
+        g[1], G[1] = -g[1], -G[1]
+        block = np.zeros((2 * K, 2 * K))
+        block[:K, :K], block[K:, K:] = (G[0] + G[0].T) / 2, (G[1] + G[1].T) / 2
+        slope, GC = g.reshape(-1), block @ C
+        within += pi[k] ** 2 / n[k] * float(slope @ C @ slope + 2 * np.sum(GC * GC.T))
+    return between + within
+
+
+def expected_statistics_variance(problem: Problem, steps: np.ndarray, change: Change, seed: int = 0) -> float:
+    """The same for random layers: averaged over a few of them."""
+    if problem.counts is None:
+        return 0.0
+    rng = np.random.default_rng([seed, 7])
+    layers = problem.weights + (rng.random((4, *problem.weights.shape)) - 0.5) * steps[:, None]
+    return float(np.mean([statistics_variance(problem, one, change, seed) for one in layers]))
+
+
+@jax.jit
+def _gradient(logits, grams, k, rival, points):
+    """Of each head's recall of class k in the means (2, K) and covariances (2, K, K) of its logits."""
+
+    def recall(logit, gram):
+        cross = gram[k][rival]
+        covariance = gram[k, k] - cross[:, None] - cross[None, :] + gram[rival[:, None], rival[None, :]]
+        return jnp.mean(separated(logit[k] - logit[rival], cholesky(covariance), points))
+
+    return jax.vmap(jax.grad(recall, argnums=(0, 1)))(logits, grams)
