@@ -51,9 +51,10 @@ def _add_synthetic(commands) -> None:
     )
     command.add_argument(
         "--layer",
-        choices=("optimal", "perturbed"),
+        choices=("optimal", "perturbed", "trained"),
         default="optimal",
-        help="the Bayes rule of the shared covariance, or that plus 0.15 mean|W| N(0, 1) (default optimal)",
+        help="the Bayes rule of the shared covariance, that plus 0.15 mean|W| N(0, 1), or logistic regression on 20 d samples "
+        "(default optimal)",
     )
     command.add_argument("--out", required=True, metavar="FILE.npz")
     add_seed(command)

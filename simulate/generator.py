@@ -1,6 +1,8 @@
 """Synthetic problems with Gaussian features: nothing symmetric that could hide a sign or a transpose."""
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 from theory.setting.arguments import seed_of, whole
 from theory.setting.errors import InputError
@@ -9,7 +11,8 @@ from theory.setting.record import version
 
 COVARIANCES = ("shared", "unequal")
 PRIORS = ("equal", "unequal")
-LAYERS = ("optimal", "perturbed")
+LAYERS = ("optimal", "perturbed", "trained")
+PENALTY = 1e-3
 
 
 def synthetic(
@@ -34,7 +37,8 @@ def synthetic(
         priors: ``unequal`` draws them from Dirichlet(8, ..., 8).
         layer: ``optimal`` is the Bayes rule w_k = Sigma^-1 mu_k, b_k = -mu_k' Sigma^-1 mu_k/2 + log pi_k of the shared
             covariance (of the prior-weighted mean of unequal ones, then no longer optimal); ``perturbed`` adds
-            0.15 mean|W| N(0, 1) to its weights.
+            0.15 mean|W| N(0, 1) to its weights; ``trained`` is multinomial logistic regression on 20 d samples, mean
+            cross-entropy plus (1e-3/2) |W|^2.
         seed: of all of it.
 
     Returns:
@@ -64,6 +68,8 @@ def synthetic(
     bias = -0.5 * np.einsum("kd,kd->k", weights, means) + np.log(pi)
     if layer == "perturbed":
         weights = weights + 0.15 * np.abs(weights).mean() * rng.standard_normal(weights.shape)
+    if layer == "trained":
+        weights, bias = _trained(weights, bias, *_samples(rng, pi, means, shared, factors, 20 * features))
     return Problem(
         weights=weights,
         bias=bias,
@@ -83,3 +89,28 @@ def synthetic(
             "by": f"simulate.synthetic {version()}",
         },
     )
+
+
+def _samples(rng, priors, means, shared, factors, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """n labelled samples (n, d), (n,) of the problem whose class k has the covariance factors[k] * shared."""
+    labels = rng.choice(len(priors), n, p=priors)
+    noise = rng.standard_normal((n, means.shape[1])) @ np.linalg.cholesky(shared).T
+    scale = np.sqrt(np.take(factors, labels)).reshape(-1, 1)
+    return means[labels] + scale * noise, labels
+
+
+def _trained(weights, bias, z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The layer of least penalized cross-entropy on the samples, sought from the given one."""
+    n, (K, d) = len(z), weights.shape
+    target = np.eye(K)[labels]
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        W, b = flat[: K * d].reshape(K, d), flat[K * d :]
+        logits = z @ W.T + b
+        normalizer = np.asarray(logsumexp(logits, axis=1))
+        residual = (np.exp(logits - normalizer[:, None]) - target) / n
+        value = np.mean(normalizer - logits[np.arange(n), labels]) + 0.5 * PENALTY * np.sum(W**2)
+        return float(value), np.concatenate([(residual.T @ z + PENALTY * W).reshape(-1), residual.sum(0)])
+
+    found = minimize(loss, np.concatenate([weights.reshape(-1), bias]), jac=True, method="L-BFGS-B", options={"maxiter": 2000})
+    return found.x[: K * d].reshape(K, d), found.x[K * d :]

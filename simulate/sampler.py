@@ -138,6 +138,7 @@ def count_known(
         problem: K classes. layers: B arrays (rows, d), the compressed weights.
         seed: of the draws. first, last: block numbers. chunk: blocks a compiled call; changes no count.
     """
+    chunk = min(chunk, max(1, last - first))
     means, factors = reduced_heads(problem, [What - problem.weights for What in layers])
     rows, key = len(problem.weights), key_of(seed)
     device = [jnp.asarray(x, jnp.float32) for x in (means, factors, problem.priors)]
@@ -227,8 +228,8 @@ def _many_chunk(key, first, last, weights, bias, means, factors, steps, priors, 
             before = _decide(clean)
             after = _decide(jnp.moveaxis(jnp.expand_dims(clean, 0) + shift, 1, 0))
             wrong, wrong_after = before != k, after != k
-            made, mended = wrong_after & ~wrong, ~wrong_after & wrong
-            flips = after != before
+            made, mended = wrong_after & ~wrong[None], ~wrong_after & wrong[None]
+            flips = after != before[None]
             y = y + prior * (made.astype(jnp.float32) - mended.astype(jnp.float32))
             f = f + prior * flips.astype(jnp.float32)
             return (y, f), tuple(jnp.sum(x, -1, dtype=jnp.int32) for x in (wrong, made, mended, flips))
@@ -270,7 +271,7 @@ def count_networks(
 
 
 def _count_blocks(compiled, problem: Problem, steps, arrays, each: int, seed: int, first: int, last: int, chunk: int) -> Tally:
-    arrays = [jnp.asarray(x, jnp.float32) for x in arrays]
+    arrays, chunk = [jnp.asarray(x, jnp.float32) for x in arrays], min(chunk, max(1, last - first))
     key, B, K = key_of(seed), len(steps), problem.classes
     total, squares = [np.zeros(K, np.int64)] + [np.zeros((B, K), np.int64) for _ in range(3)], np.zeros((B, 3))
     starts = range(first, last, chunk)

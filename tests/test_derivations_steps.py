@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import sympy
 
-from derivations import RESULTS, binary
+from derivations import RESULTS, binary, multiclass
 from derivations.__main__ import main
 from derivations.notation import a, h_h, k4, m, mu_h, mu_mu, prior, q, r, s, sign, step, trace, v
 from derivations.result import Identity, Numeric, Result, collect
@@ -84,6 +84,15 @@ MISTAKES = {
     "reduced_covariance": [lambda f: f.subs(v, v / 2), lambda f: f.subs(k4, 0)],
     "class_variance": [lambda f: 2 * f],
     "prior_variance": [lambda f: 2 * f],
+    "separation_factor": [lambda f: f.subs(multiclass.spread, 2 * multiclass.spread), lambda f: 1 - f],
+    "own_noise": [
+        lambda f: f.subs(multiclass.own, 0),
+        lambda f: f.subs(multiclass.rival, multiclass.own + multiclass.rival),
+        lambda f: f.subs(multiclass.norm, multiclass.norm**2),
+        lambda f: 1 - f,
+    ],
+    "line_crossing": [lambda f: -f, lambda f: f.subs(multiclass.slope_j, -multiclass.slope_j)],
+    "flip_law": [lambda f: f.subs(v, 2 * v), lambda f: f.subs(v, v**2)],
 }
 CASES = [pytest.param(name, i, id=f"{name}-{i}") for name, changes in MISTAKES.items() for i in range(len(changes))]
 

@@ -318,5 +318,3 @@ def test_run_options_are_checked():
     ):
         with pytest.raises(InputError, match=named):
             run(problem, scheme="symmetric", bits=[3], **question)
-    with pytest.raises(InputError, match="two classes"):
-        run(random_problem(3, 0, K=3), scheme="symmetric", bits=[3])

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
-from simulate.generator import synthetic
+from simulate.generator import _samples, _trained, synthetic
 from tests.problems import exact_risk
 from theory.setting.errors import InputError
 
@@ -36,6 +37,24 @@ def test_the_optimal_layer_is_and_the_perturbed_is_not(seed):
     other = synthetic(classes=2, features=6, separation=2.0, priors="unequal", layer="perturbed", seed=seed)
     np.testing.assert_array_equal(other.means, problem.means)
     assert exact_risk(other) > best
+
+
+def test_the_trained_layer_has_the_least_penalized_cross_entropy(seed):
+    rng = np.random.default_rng(seed)
+    problem = synthetic(classes=3, features=4, separation=2.0, priors="unequal", covariance="unequal", seed=seed)
+    z, labels = _samples(rng, problem.priors, problem.means, problem.covariances[0], np.array([1.0, 1.3, 0.8]), 400)
+    assert np.bincount(labels).min() > 20
+    W, b = _trained(problem.weights, problem.bias, z, labels)
+
+    def loss(W, b):
+        return -np.mean(log_softmax(z @ W.T + b, axis=1)[np.arange(400), labels]) + 0.5e-3 * np.sum(W**2)
+
+    best = loss(W, b)
+    for _ in range(30):
+        step = 0.02 * rng.standard_normal((3, 5))
+        assert loss(W + step[:, :4], b + step[:, 4]) > best
+    trained = synthetic(classes=3, features=4, separation=2.0, layer="trained", seed=seed)
+    assert np.mean((trained.weights - synthetic(classes=3, features=4, separation=2.0, seed=seed).weights) ** 2) > 0
 
 
 def test_seeds():

@@ -19,7 +19,7 @@ from theory.setting.errors import InputError
 from theory.setting.problem import Problem
 
 WORK = 2e8  # factors Phi spent on the orthants of one layer
-LINES = 2**16  # lines spent on the flips of one layer, all classes together
+LINES = 2**16  # lines spent on the flips, all classes together
 LINE_SETS = 8
 MOST = 128  # classes beyond which orthants give way to lines
 DRAWN = 2**12  # networks drawn at most
@@ -100,7 +100,7 @@ def recalls(heads, bias, means, covariances, rivals, points, *, dependent: bool)
         rivals: (K, K - 1). points: (K, n, K - 1), in the precision of the integration.
         dependent: whether contrasts may be functions of each other (slower).
     """
-    logits = jnp.einsum("hjd,kd->khj", heads, means) + bias
+    logits = jnp.einsum("hjd,kd->khj", heads, means) + bias[None, None]
     shared = covariances.shape[0] == 1
     grams = jnp.einsum("hid,hjd->hij", heads @ covariances[0], heads)[None] if shared else None
 
@@ -116,7 +116,7 @@ def recalls(heads, bias, means, covariances, rivals, points, *, dependent: bool)
         gap = bias[k] - bias[rival]
         # equal rows differ by their bias alone; equal logits go to the lowest class
         constant = jnp.where(gap == 0, jnp.where(k < rival, 1.0, -1.0), gap)
-        mean = jnp.where(same, constant, mean)
+        mean = jnp.where(same, constant[None], mean)
         covariance = jnp.where(same[:, :, None] | same[:, None, :], 0.0, covariance)
         L = cholesky(covariance) if dependent else jnp.linalg.cholesky(covariance)
         values = jax.vmap(separated, (0, 0, None))(mean.astype(u.dtype), L.astype(u.dtype), u)
@@ -139,29 +139,34 @@ def _points(problem: Problem, n: int, seed: int, scrambling: tuple[int, ...], dt
     return jnp.asarray(np.stack(sets), dtype)
 
 
-def known(problem: Problem, What: np.ndarray, *, method: str | None = None, seed: int = 0) -> Change:
-    """What a known compressed layer (K, d) does.
+def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, seed: int = 0) -> list[Change]:
+    """What each of the known compressed layers (B, K, d) does; they share points and lines.
 
     Kind: exact up to the reported errors. Assumes features Gaussian given the class.
     """
-    change = along_lines(problem, lambda _: What[None], seed=seed)
+    sets = along_lines(problem, lambda _: layers, seed=seed)
+    changes = [_average(problem, sets[:, :, [i]], "lines") for i in range(len(layers))]
     if method == "lines" or not has_orthants(problem):
-        return _checked(change, method)
+        return [_checked(change, method) for change in changes]
     K = problem.classes
     n = int(2 ** np.clip(np.floor(np.log2(WORK / SCRAMBLINGS / (2 * K * (K - 1)))), 7, 15))
-    heads, rivals = jnp.asarray(centred(np.stack([problem.weights, What]))), jnp.asarray(orders(problem))
-    arrays, dependent = _arrays(problem), not _independent(problem, What)
+    heads, rivals = jnp.asarray(centred(np.concatenate([problem.weights[None], layers]))), jnp.asarray(orders(problem))
+    arrays, dependent = _arrays(problem), not all(_independent(problem, layer) for layer in layers)
     replicates = np.array(
         [
             np.asarray(recalls(heads, *arrays, rivals, _points(problem, n, seed, (r,), jnp.float64), dependent=dependent))
             for r in range(SCRAMBLINGS)
         ]
-    )  # (R, 2, K)
-    shift = replicates[:, 0] - replicates[:, 1]
-    error = float(estimate(shift @ problem.priors).error)
-    if method is None and not error <= change.error:  # dependent or nearly tied contrasts of the compressed layer
-        return change
-    return change._replace(before=1 - replicates[:, 0].mean(0), distortion=shift.mean(0), error=error, method="orthants")
+    )  # (R, 1 + B, K)
+    found = []
+    for i, change in enumerate(changes):
+        shift = replicates[:, 0] - replicates[:, 1 + i]
+        error = float(estimate(shift @ problem.priors).error)
+        if method == "orthants" or error <= change.error:  # else dependent or nearly tied contrasts of the compressed layer
+            before = 1 - replicates[:, 0].mean(0)
+            change = change._replace(before=before, distortion=shift.mean(0), error=error, method="orthants")
+        found.append(change)
+    return found
 
 
 def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, seed: int = 0) -> Change:
@@ -182,7 +187,7 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
     def layers(r: int) -> np.ndarray:
         return draw(np.random.default_rng([seed, 5, r]), 4 if has_orthants(problem) else 16)
 
-    change = along_lines(problem, layers, seed=seed, method="line_average")
+    change = _average(problem, along_lines(problem, layers, seed=seed), "line_average")
     if method == "line_average" or not has_orthants(problem):
         return _checked(change, method)
     arrays, rivals = _arrays(problem), jnp.asarray(orders(problem))
@@ -228,17 +233,22 @@ def _single(values: np.ndarray) -> np.ndarray:
     return np.concatenate([even + odd, even - odd])
 
 
-def along_lines(problem: Problem, layers, *, seed: int = 0, total: int = LINES, method: str = "lines") -> Change:
-    """The same by lines alone, averaged over the compressed layers (B, K, d) that ``layers(r)`` gives for each set r."""
+def along_lines(problem: Problem, layers, *, seed: int = 0) -> np.ndarray:
+    """(4, LINE_SETS, B, K): right, made, mended and flipped of the compressed layers (B, K, d) that ``layers(r)`` gives for
+    each set r of lines."""
     K, factors = problem.classes, roots(problem)
     found = []
     for r in range(LINE_SETS):
         compressed = layers(r)
-        n = int(2 ** np.clip(np.floor(np.log2(total / K / LINE_SETS / len(compressed))), 3, 13))
+        n = int(2 ** np.clip(np.floor(np.log2(LINES / K / LINE_SETS)), 3, 13))
         found.append(lines.class_change(_laws(problem, compressed, factors), n=n, seed=(seed, r)))
-    right, made, mended, flipped = np.moveaxis(np.array(found), 1, 0)  # each (R, B, K)
-    pi = problem.priors
-    shift = (made - mended) @ pi  # (R, B)
+    return np.moveaxis(np.array(found), 1, 0)
+
+
+def _average(problem: Problem, sets: np.ndarray, method: str) -> Change:
+    """Over the sets of lines and the layers in them."""
+    (right, made, mended, flipped), pi = sets, problem.priors
+    shift = (made - mended) @ pi  # (LINE_SETS, B)
     return Change(
         before=1 - right.mean((0, 1)),
         distortion=(made - mended).mean((0, 1)),

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from theory import binary, multiclass, validity
+from theory import binary, logit_noise, multiclass, validity
 from theory.binary import Margin, Pair
 from theory.setting.arguments import seed_of, share, whole, widths
 from theory.setting.compression import Compressed, compress
 from theory.setting.errors import InputError
-from theory.setting.files import problem_of
+from theory.setting.files import Features, problem_of, read_either
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem, margin
 from theory.setting.record import Record, class_fields, compression_fields, version
@@ -31,7 +31,7 @@ SMALLEST = 4  # features below which the Edgeworth series, and its error estimat
 
 @in_float64
 def predict(
-    problem: Problem | Path | str,
+    problem: Problem | Features | Path | str,
     *,
     scheme: str,
     bits: Sequence[int],
@@ -51,7 +51,8 @@ def predict(
     above 0.3 % of the distortion (0.1 % of the flip rate where that is more), or d < 4.
 
     Args:
-        problem: a problem or a statistics file.
+        problem: a problem or a statistics file; or labelled features or their file, for expected errors averaged over the
+            features themselves, no hypothesis on their law.
         scheme: ``symmetric``, ``affine`` or ``midrise``.
         bits: widths; one record each.
         errors: ``actual`` or ``expected``.
@@ -75,13 +76,26 @@ def predict(
     bits, seed, confidence = widths(bits), seed_of(seed), share("confidence", confidence)
     if test_size is not None:
         test_size = whole("test_size", test_size, 1)
-    problem = problem_of(problem).restrict(classes)
+    if not isinstance(problem, Problem | Features):
+        problem = read_either(problem) if errors == "expected" else problem_of(problem)
+    if isinstance(problem, Features):
+        return _distribution_free(
+            problem.restrict(classes), scheme, bits, errors, per_channel, method, confidence, test_size, seed
+        )
+    problem = problem.restrict(classes)
     methods = METHODS[errors, problem.classes > 2]
     if method is not None and method not in methods:
         many = "two" if problem.classes == 2 else "more than two"
         raise InputError(f"method: expected one of {', '.join(methods)} for {errors} errors and {many} classes, got {method!r}")
     layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
-    return [_record(problem, layer, errors, method, confidence, test_size, seed) for layer in layers]
+    if problem.classes > 2:
+        outcomes = _many(problem, layers, errors, method, seed)
+    else:
+        outcomes = [_pair(problem, layer, errors, method, seed) for layer in layers]
+    return [
+        _record(problem, layer, outcome, errors, confidence, test_size, seed)
+        for layer, outcome in zip(layers, outcomes, strict=True)
+    ]
 
 
 def pair_of(problem: Problem) -> Pair:
@@ -117,15 +131,16 @@ class Outcome(NamedTuple):
     draws: Draws
 
 
+def _pair(problem: Problem, layer: Compressed, errors: str, method: str | None, seed: int) -> Outcome:
+    """Two classes."""
+    pair = pair_of(problem)
+    at = binary.margin(pair)
+    return (_actual if errors == "actual" else _expected)(problem, pair, at, layer, method, seed)
+
+
 def _record(
-    problem: Problem, layer: Compressed, errors: str, method: str | None, confidence: float, test_size: int | None, seed: int
+    problem: Problem, layer: Compressed, outcome: Outcome, errors: str, confidence: float, test_size: int | None, seed: int
 ) -> Record:
-    if problem.classes == 2:
-        pair = pair_of(problem)
-        at = binary.margin(pair)
-        outcome = (_actual if errors == "actual" else _expected)(problem, pair, at, layer, method, seed)
-    else:
-        outcome = _many(problem, layer, errors, method, seed)
     pi, average = problem.priors, outcome.average
     distortion, flips = float(average.distortion @ pi), float(average.flips @ pi)
     flips = max(flips, abs(distortion))
@@ -149,6 +164,58 @@ def _record(
     return replace(record, warnings=validity.warnings(problem, layer, record))
 
 
+def _distribution_free(
+    features: Features,
+    scheme: str,
+    bits: list[int],
+    errors: str,
+    per_channel: bool,
+    method: str | None,
+    confidence: float,
+    test_size: int | None,
+    seed: int,
+) -> list[Record]:
+    """Expected errors averaged over the features themselves."""
+    if errors != "expected":
+        raise InputError(
+            "errors: expected 'expected' for a features file (for actual errors run `python -m simulate fit` on it)"
+        )
+    if method not in (None, "own_noise"):
+        raise InputError(f"method: expected own_noise for a features file, got {method!r}")
+    priors = np.bincount(features.labels, minlength=features.classes) / len(features.labels)
+    records = []
+    for width in bits:
+        layer = compress(features.weights, scheme, width, per_channel=per_channel)
+        change, changed, variance = logit_noise.expected(features, layer.steps, seed=seed)
+        draws = Draws("networks drawn", change.draws, changed, np.full(len(changed), variance))
+        distortion = float(change.distortion @ priors)
+        interval, sources = _interval(draws, distortion, confidence, test_size, seed)
+        risk = float(change.before @ priors)
+        record = Record(
+            **compression_fields(layer, features.source_bits),
+            errors=errors,
+            method=change.method,
+            risk_before=risk,
+            risk_after=risk + distortion,
+            distortion=distortion,
+            interval=interval,
+            confidence=confidence,
+            interval_sources=sources,
+            flip_rate=max(float(change.flips @ priors), abs(distortion)),
+            per_class=class_fields(priors, 1 - change.before, 1 - change.before - change.distortion),
+            numerical_error=change.error,
+            provenance={
+                "by": f"theory.predict {version()}",
+                "features": features.provenance,
+                "interval_law": draws.law,
+                "test_size": test_size,
+                "seed": seed,
+            },
+        )
+        records.append(replace(record, warnings=validity.of_features(features, layer, record)))
+    return records
+
+
 def _actual(problem: Problem, pair: Pair, at: Margin, layer: Compressed, method: str | None, seed: int) -> Outcome:
     w, _ = margin(layer.weights, problem.bias)
     by = binary.change(pair, w - pair.w, np.zeros(()))
@@ -169,20 +236,26 @@ def _expected(problem: Problem, pair: Pair, at: Margin, layer: Compressed, metho
     return Outcome(used, np.asarray(binary.class_risk(at)), average, draws)
 
 
-def _many(problem: Problem, layer: Compressed, errors: str, method: str | None, seed: int) -> Outcome:
-    """More than two classes."""
-    pi = problem.priors
+def _many(problem: Problem, layers: list[Compressed], errors: str, method: str | None, seed: int) -> list[Outcome]:
+    """More than two classes; known layers share their points."""
     if errors == "actual":
-        change = multiclass.known(problem, layer.weights, method=method, seed=seed)
-        variance = multiclass.statistics_variance(problem, layer.weights, change, seed=seed)
-        draws, law = np.array([change.distortion @ pi]), "known"
+        changes = multiclass.known(problem, np.stack([layer.weights for layer in layers]), method=method, seed=seed)
     else:
-        change = multiclass.expected(problem, layer.steps, method=method, seed=seed)
-        variance = multiclass.expected_statistics_variance(problem, layer.steps, change, seed=seed)
-        draws, law = change.draws, "networks drawn"
-    changed = np.maximum(change.changed @ pi, np.abs(draws))
-    average = Average(change.distortion, change.flips, change.error)
-    return Outcome(change.method, change.before, average, Draws(law, draws, changed, np.full(len(draws), variance)))
+        changes = [multiclass.expected(problem, layer.steps, method=method, seed=seed) for layer in layers]
+    outcomes = []
+    for layer, change in zip(layers, changes, strict=True):
+        if errors == "actual":
+            variance = multiclass.statistics_variance(problem, layer.weights, change, seed=seed)
+            draws, law = np.array([change.distortion @ problem.priors]), "known"
+        else:
+            variance = multiclass.expected_statistics_variance(problem, layer.steps, change, seed=seed)
+            draws, law = change.draws, "networks drawn"
+        changed = np.maximum(change.changed @ problem.priors, np.abs(draws))
+        average = Average(change.distortion, change.flips, change.error)
+        outcomes.append(
+            Outcome(change.method, change.before, average, Draws(law, draws, changed, np.full(len(draws), variance)))
+        )
+    return outcomes
 
 
 def expected_average(pair: Pair, at: Margin, steps: Errors, method: str | None, seed: int) -> tuple[str, Average]:

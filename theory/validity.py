@@ -6,6 +6,7 @@ from theory import binary
 from theory.binary import Pair
 from theory.quantized_weights import gaussian_gain
 from theory.setting.compression import Compressed, compress
+from theory.setting.files import Features
 from theory.setting.problem import Problem, margin
 from theory.setting.record import Record
 
@@ -32,6 +33,29 @@ def warnings(problem: Problem, layer: Compressed, record: Record) -> list[str]:
     return found
 
 
+def of_features(features: Features, layer: Compressed, record: Record) -> list[str]:
+    """The sentences for a prediction averaged over features."""
+    d, K = features.features.shape[1], features.classes
+    found = []
+    if record.distortion < -record.numerical_error:
+        found.append(f"negative distortion ({record.distortion:.3g}): random errors move this layer towards a better one")
+    absent = np.flatnonzero(np.bincount(features.labels, minlength=K) == 0)
+    if len(absent):
+        found.append(f"no sample of class {absent[0]}: what compression does to it is not in the distortion")
+    if layer.steps.max() > 0:
+        # enough of a problem for the sentences on the errors: its law of the features is not used with a scale of its own
+        shape = Problem(
+            weights=features.weights,
+            bias=features.bias,
+            priors=np.full(K, 1 / K),
+            means=np.zeros((K, d)),
+            covariances=np.eye(d),
+            provenance=features.provenance,
+        )
+        found += _error_model(shape, layer, record, proportional=True)
+    return found
+
+
 def _few_samples(problem: Problem) -> list[str]:
     counts = problem.counts
     absent = [k for k in range(problem.classes) if problem.priors[k] == 0]
@@ -47,13 +71,8 @@ def _few_samples(problem: Problem) -> list[str]:
 
 
 def _scaled(problem: Problem, layer: Compressed, scale: float) -> float:
-    """The expected distortion with the error variance scaled, over that without: enough for the size of an effect.
-
-    Two classes by the corrected marginal; more by their proportionality at small steps (the square law), an upper bound of
-    the change at large ones.
-    """
-    if problem.classes > 2:
-        return scale
+    """The expected distortion of two classes with the error variance scaled, over that without, by the corrected marginal:
+    enough for the size of an effect. (More classes: proportional, the law at small steps.)"""
     w, c = margin(problem.weights, problem.bias)
     covariances = np.broadcast_to(problem.covariances, (2, problem.features, problem.features))
     at = binary.margin(Pair(problem.priors, w, np.asarray(c), problem.means, covariances))
@@ -65,13 +84,14 @@ def _scaled(problem: Problem, layer: Compressed, scale: float) -> float:
     return values[1] / values[0] if values[0] else 1.0
 
 
-def _error_model(problem: Problem, layer: Compressed, record: Record) -> list[str]:
+def _error_model(problem: Problem, layer: Compressed, record: Record, *, proportional: bool = False) -> list[str]:
     found = []
 
     def instead(scale: float) -> str:
         """The corrected distortion when the error variance is scaled, beside the one given."""
-        instead = record.distortion * _scaled(problem, layer, scale)
-        about = "" if problem.classes == 2 else "about "
+        law = proportional or problem.classes > 2
+        instead = record.distortion * (scale if law else _scaled(problem, layer, scale))
+        about = "about " if law else ""
         return f"the expected distortion would be {about}{instead:.3g} instead of {record.distortion:.3g}"
 
     E = layer.weights - problem.weights

@@ -124,6 +124,15 @@ def _path(source, expected: str) -> Path:
     return Path(source)
 
 
+def read_either(source: "Problem | Features | Path | str") -> "Problem | Features":
+    """A problem or features, from either kind of file."""
+    if isinstance(source, Problem | Features):
+        return source
+    path = _path(source, "a Problem, Features or a file of either")
+    arrays = read_arrays(path)
+    return read_features(path) if "features" in arrays and "means" not in arrays else read_statistics(path)
+
+
 def read_statistics(path: Path | str) -> Problem:
     """Read and validate a statistics file.
 

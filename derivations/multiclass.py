@@ -1,0 +1,197 @@
+"""More than two classes: what a known and a random layer do to the decision argmax_j a_j.
+
+Orthants: class y is decided when the K - 1 contrasts a_y - a_j are positive. Given the features z, the noise E z of the
+logits has independent rows of variance sigma_j^2 |z|^2, sigma_j = step_j/sqrt(12), nearly Gaussian: the decision is then a
+one-dimensional integral over the class's own noise. No hypothesis on the features is needed for that.
+"""
+
+import mpmath
+import numpy as np
+import sympy
+from sympy import Symbol, exp, pi, sqrt
+
+from derivations.jax_code import for_mpmath
+from derivations.notation import Phi, phi
+from derivations.result import Identity, Numeric, Result, draw
+
+gap = Symbol("gap", real=True)  # a_y - a_j, the lead over a rival
+own, rival = Symbol("own", nonnegative=True), Symbol("rival", positive=True)  # sigma_y, sigma_j
+norm = Symbol("norm", positive=True)  # |z|
+t = Symbol("t", real=True)
+
+centre, spread, uniform = Symbol("centre", real=True), Symbol("spread", positive=True), Symbol("uniform", positive=True)
+_b = centre / spread
+
+
+def _trivariate(rng):
+    """A random law of two contrasts: means, and the lower factor of their covariance."""
+    values = draw(rng, m1=(-1, 1), m2=(-1, 1), s1=(0.5, 2), s2=(0.5, 2), cross=(-1, 1))
+    return values["m1"], values["m2"], values["s1"], values["s2"], values["cross"]
+
+
+def _separated_sides(formula):
+    factor = for_mpmath((centre, spread), formula)
+
+    def sides(rng):
+        m1, m2, s1, s2, cross = _trivariate(rng)
+        first = factor(m1, s1)
+
+        def inner(u):  # w drawn from its law given the first contrast positive, then the factor of the second
+            return factor(m2 - cross * mpmath.sqrt(2) * mpmath.erfinv(2 * u * first - 1), s2)
+
+        separated = first * mpmath.quad(inner, [0, 0.01, 0.5, 0.99, 1])
+        low = -m1 / s1
+        direct = mpmath.quad(lambda w: mpmath.ncdf((m2 + cross * w) / s2) * mpmath.npdf(w), [low, low + 1, low + 3, 12])
+        return separated, direct
+
+    return sides
+
+
+separation_factor = Result(
+    name="separation_factor",
+    statement="P(m + L w > 0) = Int over the unit cube of prod_i Phi(b_i), b_i = (m_i + sum_{j<i} L_ij w_j)/L_ii, "
+    "w_i = -Phi^-1(u_i Phi(b_i)); one factor, its centre m_i + sum and spread L_ii",
+    arguments=(centre, spread),
+    formula=Phi(_b),
+    assumptions=("contrasts Gaussian", "L_ii > 0 (else the factor is 1{centre > 0})"),
+    kind="exact",
+    source="A. Genz, J. Comput. Graph. Statist. 1 (1992) 141, section 2",
+    steps=lambda formula: (
+        Identity(
+            text="P(centre + spread w > 0), w standard normal: its derivative in the centre is the density",
+            left=sympy.diff(formula, centre),
+            right=phi(_b) / spread,
+        ),
+        Numeric(
+            text="two contrasts: the separated integral equals the direct one", sides=_separated_sides(formula), tolerance=1e-9
+        ),
+    ),
+)
+
+_v0, _v1 = Symbol("v0", positive=True), Symbol("v1", positive=True)
+
+
+def _three_sides(formula):
+    factor = for_mpmath((gap, own, rival, norm, t), formula)
+    nodes, weights = (mpmath.matrix(list(map(float, x))) for x in np.polynomial.hermite_e.hermegauss(60))
+
+    def mean(function):
+        """E function(x), x standard normal, by 60-point Gauss-Hermite: smooth integrands, 1e-9."""
+        return sum(w * function(x) for x, w in zip(nodes, weights, strict=True)) / mpmath.sqrt(2 * mpmath.pi)
+
+    def sides(rng):
+        values = draw(rng, g1=(-0.5, 2), g2=(-0.5, 2), s0=(0.3, 0.6), s1=(0.6, 1), s2=(0.6, 1), n=(0.5, 2))
+        g1, g2, s0, s1, s2, n = (values[name] for name in ("g1", "g2", "s0", "s1", "s2", "n"))
+        line = mean(lambda x: factor(g1, s0, s1, n, x) * factor(g2, s0, s2, n, x))
+        # the two contrasts are bivariate normal with covariance s0^2 n^2: separate them by their own density
+        sd1, sd2 = n * mpmath.sqrt(s0**2 + s1**2), n * mpmath.sqrt(s0**2 + s2**2)
+        rho = (n * s0) ** 2 / (sd1 * sd2)
+        rest = mpmath.sqrt(1 - rho**2)
+        low = -g1 / sd1
+        direct = mpmath.quad(
+            lambda w: mpmath.npdf(w) * mpmath.ncdf((g2 / sd2 + rho * w) / rest), [low, low + 1, low + 3, max(low + 5, 12)]
+        )
+        return line, direct
+
+    return sides
+
+
+own_noise = Result(
+    name="own_noise",
+    statement="P(class y decided | z) = Int phi(t) prod_{j != y} Phi((a_y - a_j + sigma_y |z| t)/(sigma_j |z|)) dt; one "
+    "factor, "
+    "gap = a_y - a_j",
+    arguments=(gap, own, rival, norm, t),
+    formula=Phi((gap + own * norm * t) / (rival * norm)),
+    assumptions=("rows of E independent", "logit noise Gaussian given z (its fourth cumulant falls like 1/d)"),
+    kind="approximation",
+    source="condition on the noise of the class's own logit",
+    steps=lambda formula: (
+        Identity(
+            text="given t the rival's noise has density phi(x/(sigma_j |z|))/(sigma_j |z|): derivative in the gap",
+            left=sympy.diff(formula, gap),
+            right=exp(-(((gap + own * norm * t) / (rival * norm)) ** 2) / 2) / sqrt(2 * pi) / (rival * norm),
+        ),
+        Numeric(
+            text="two classes: Phi(gap/(|z| sqrt(sigma_0^2 + sigma_1^2)))",
+            sides=lambda rng: _two_sides(formula, rng),
+            tolerance=1e-10,
+        ),
+        Numeric(
+            text="three classes: the bivariate normal law of the two noisy contrasts",
+            sides=_three_sides(formula),
+            points=2,
+            tolerance=1e-7,
+        ),
+    ),
+)
+
+
+def _two_sides(formula, rng):
+    values = draw(rng, g=(-1, 2), s0=(0.3, 1), s1=(0.3, 1), n=(0.5, 2))
+    factor = for_mpmath((gap, own, rival, norm, t), formula)
+    g, s0, s1, n = (values[name] for name in ("g", "s0", "s1", "n"))
+    line = mpmath.quad(lambda x: mpmath.npdf(x) * factor(g, s0, s1, n, x), [-12, -4, 0, 4, 12])
+    return line, mpmath.ncdf(g / n / mpmath.sqrt(s0**2 + s1**2))
+
+
+start_y, start_j, slope_y, slope_j = (Symbol(name, real=True) for name in ("start_y", "start_j", "slope_y", "slope_j"))
+
+line_crossing = Result(
+    name="line_crossing",
+    statement="along z_0 + tau u the logits are start + slope tau; those of y and j cross at tau = "
+    "(start_j - start_y)/(slope_y - slope_j): y leads after it where slope_y > slope_j, before it else",
+    arguments=(start_y, start_j, slope_y, slope_j),
+    formula=(start_j - start_y) / (slope_y - slope_j),
+    assumptions=("slopes differ",),
+    kind="exact",
+    source="linear algebra; tau ~ N(0, 1) independent of z_0 for a unit direction in whitened features",
+    steps=lambda formula: (
+        Identity(
+            text="the logits agree there",
+            left=start_y + slope_y * formula,
+            right=start_j + slope_j * formula,
+        ),
+        Identity(
+            text="the lead of y grows along the line at the rate slope_y - slope_j, from 0 there",
+            left=(start_y + slope_y * (formula + t)) - (start_j + slope_j * (formula + t)),
+            right=(slope_y - slope_j) * t,
+        ),
+    ),
+)
+
+density_2, boundary_norm, v = (
+    Symbol("density_2", nonnegative=True),
+    Symbol("boundary_norm", positive=True),
+    Symbol("v", nonnegative=True),
+)
+_m = Symbol("m", positive=True)
+
+flip_law = Result(
+    name="flip_law",
+    statement="F ~ sqrt(v/pi) p_2(0+) E[|z| | m_2 = 0] as v -> 0, m_2 the lead of the decided class over the next, p_2 its "
+    "density; equal rows, variance v of an entry of E: flips grow like the step",
+    arguments=(v, density_2, boundary_norm),
+    formula=sqrt(v / pi) * density_2 * boundary_norm,
+    assumptions=("p_2 continuous at 0+", "rows of E independent, of one variance"),
+    kind="asymptotic (order 1 in the step)",
+    source="the two leading logits alone matter near the boundary",
+    steps=lambda formula: (
+        Identity(
+            text="two noises of variance v |z|^2: flips at lead m with probability Phi(-m/sqrt(2 v |z|^2)), whose integral "
+            "over m is that standard deviation over sqrt(2 pi)",
+            left=formula,
+            right=density_2 * sqrt(2 * v) * boundary_norm / sqrt(2 * pi),
+        ),
+        Identity(
+            text="Int_0^inf p_2(0) P(noise of variance 2 v |z|^2 exceeds m) dm",
+            left=formula,
+            right=density_2
+            * sympy.integrate(
+                _m * exp(-(_m**2) / (4 * v * boundary_norm**2)) / sqrt(4 * pi * v) / boundary_norm,
+                (_m, 0, sympy.oo),
+                conds="none",
+            ),
+        ),
+    ),
+)

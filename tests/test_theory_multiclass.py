@@ -1,0 +1,261 @@
+"""More than two classes: theory against brute force and counting, in one family; wrong theories refused."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simulate.monte_carlo import run
+from simulate.sampler import BLOCK, brute_force, count_known
+from tests.problems import exact_flips, exact_risk, random_problem
+from tests.statistical import rejected
+from theory import multiclass
+from theory.multiclass import expected, known
+from theory.orthant import orthant
+from theory.prediction import predict
+from theory.setting.compression import compress
+from theory.setting.precision import in_float64
+from theory.setting.problem import Problem
+
+SCHEMES = [(scheme, bits) for scheme in ("symmetric", "affine", "midrise") for bits in (2, 3, 4)]
+PROBLEMS = [(2, 5), *[(3, 12)] * 6, *[(5, 20)] * 6, *[(10, 24)] * 4, (30, 48), (100, 128)]  # few shapes: less to compile
+
+
+@pytest.fixture(scope="module", autouse=True)
+def budgets():
+    """Cut to what the counts can see; the reported errors, part of every z-score, grow with that."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(multiclass, "WORK", 1e7)
+    patch.setattr(multiclass, "LINES", 2**13)
+    patch.setattr(multiclass, "AVERAGE_SECONDS", 1.0)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def cells(request, budgets):
+    """Theory and counts, (cells, 2): distortion and flips; 18 problems, K = 2 to 100, 9 schemes and widths (2 at K = 100)."""
+    seed, found = request.config.getoption("--seed"), []
+    for i, (K, d) in enumerate(PROBLEMS):
+        problem = random_problem(d, seed + 100 + i, K=K, shared=K == 100)
+        chosen = SCHEMES if K <= 30 else SCHEMES[1:3]
+        layers = np.stack([compress(problem.weights, *one).weights for one in chosen])
+        tally = count_known(problem, list(layers), seed=seed + i, first=0, last=32 if K <= 10 else 8)
+        for j, change in enumerate(known(problem, layers, seed=seed)):
+            found.append((problem, layers[j], *_sides(problem, change, tally, j)))
+    return found
+
+
+def _sides(problem, change, tally, j):
+    pi, n = problem.priors, tally.samples
+    simulated = np.array([(tally.made[j] - tally.mended[j]) @ pi, tally.flips[j] @ pi]) / n
+    se = np.sqrt(np.maximum(tally.squares[j] / n - simulated**2, 1e-300) / n)
+    errors = np.array([change.error, change.flips_error])
+    return np.array([change.distortion @ pi, change.flips @ pi]), simulated, se, errors
+
+
+def scores(cells, theory=None):
+    """z of distortion and flips; ``theory(problem, What, values)`` replaces what the theory says."""
+    z = []
+    for problem, What, values, simulated, se, errors in cells:
+        said = values if theory is None else theory(problem, What, values)
+        z.append((simulated - said) / np.sqrt(se**2 + (errors / 2) ** 2))
+    return np.array(z)
+
+
+def test_counts_agree_with_theory_in_one_family(cells):
+    z = scores(cells)
+    assert z.size >= 300
+    assert rejected(z) == 0, np.abs(z).max()
+
+
+def swapped_classes(problem, What, values):
+    """The means of classes 0 and 1 exchanged."""
+    order = [1, 0, *range(2, problem.classes)]
+    (change,) = known(replace(problem, means=problem.means[order]), What[None])
+    return np.array([change.distortion @ problem.priors, change.flips @ problem.priors])
+
+
+@in_float64
+def top_rival(problem, What, values):
+    """Each class against its nearest rival alone: no ties between three."""
+    total = 0.0
+    for k in range(problem.classes):
+        risks = []
+        for W in (problem.weights, What):
+            w, c = W[k] - W, problem.bias[k] - problem.bias
+            u = (w @ problem.means[k] + c) / np.sqrt(np.maximum(np.einsum("ji,il,jl->j", w, problem.covariance(k), w), 1e-300))
+            u[k] = np.inf
+            risks.append(u.min())
+        from scipy.special import ndtr
+
+        total += problem.priors[k] * (ndtr(-risks[1]) - ndtr(-risks[0]))
+    return np.array([total, values[1]])
+
+
+@pytest.mark.parametrize("mistake", [swapped_classes, top_rival])
+def test_a_wrong_theory_is_refused(cells, mistake):
+    some = [one for one in cells if 3 <= one[0].classes <= 5][::7]
+    assert rejected(scores(some, mistake)) > 0
+
+
+def test_ignored_priors_and_classes_of_one_common_noise_are_refused(cells):
+    some = [one for one in cells if one[0].classes >= 3]
+    assert rejected(scores(some, lambda p, W, values: values * 1.1)) > 0
+
+
+def test_two_classes_equal_the_closed_form(seed):
+    problem = random_problem(7, seed)
+    What = compress(problem.weights, "symmetric", 3).weights
+    (change,) = known(problem, What[None], seed=seed)
+    assert change.method == "orthants"
+    assert change.distortion @ problem.priors == pytest.approx(exact_risk(problem, What) - exact_risk(problem), abs=1e-8)
+    assert abs(change.flips @ problem.priors - exact_flips(problem, What)) <= 2 * change.flips_error
+
+
+def test_more_classes_than_features_go_along_lines(seed):
+    problem = random_problem(4, seed, K=9)
+    (record,) = predict(problem, scheme="symmetric", bits=[3], seed=seed)
+    assert record.method == "lines"
+    What = compress(problem.weights, "symmetric", 3).weights
+    ((before, _, distortion, flips),) = brute_force(problem, [What], n=400_000, seed=seed)
+    noise = np.sqrt(flips / 400_000)
+    assert abs(record.distortion - distortion) < 4.5 * noise + 2 * record.numerical_error
+    assert abs(record.flip_rate - flips) < 4.5 * noise + 0.02 * flips
+    assert record.risk_before == pytest.approx(before, abs=5e-3)
+    (average,) = predict(problem, scheme="symmetric", bits=[3], errors="expected", seed=seed)
+    assert average.method == "line_average"
+    (counted,) = run(problem, scheme="symmetric", bits=[3], errors="expected", n=400_000, seed=seed)
+    se = counted.standard_error or 0.0
+    assert abs(average.distortion - counted.distortion) < 4.5 * np.hypot(se, average.numerical_error / 2)
+
+
+def test_equal_rows_go_to_the_lowest_class(seed):
+    """Two rows the same, before or after compression: the later class is never decided."""
+    plain = random_problem(6, seed, K=4)
+    tied = replace(plain, weights=plain.weights[[0, 1, 1, 3]], bias=plain.bias[[0, 1, 1, 3]])
+    (change,) = known(tied, plain.weights[None])
+    assert change.before[2] == pytest.approx(1, abs=1e-12)
+    tied_after = replace(plain, bias=tied.bias)
+    (back,) = known(tied_after, tied.weights[None])
+    assert (back.before + back.distortion)[2] == pytest.approx(1, abs=1e-9)
+    ((_, after, distortion, _),) = brute_force(tied_after, [tied.weights], n=200_000, seed=seed)
+    assert (back.before + back.distortion) @ plain.priors == pytest.approx(after, abs=5e-3)
+    assert back.distortion @ plain.priors == pytest.approx(distortion, abs=5e-3)
+
+
+def test_permuted_classes_and_shifted_logits(seed):
+    problem = random_problem(10, seed, K=5)
+    order = np.array([3, 0, 4, 1, 2])
+    moved = replace(
+        problem,
+        weights=problem.weights[order],
+        bias=problem.bias[order] + 3.7,
+        priors=problem.priors[order],
+        means=problem.means[order],
+        covariances=problem.covariances[order],
+    )
+    for errors in ("actual", "expected"):
+        question: dict = dict(scheme="symmetric", bits=[3], errors=errors, seed=seed)
+        (one,), (other,) = predict(problem, **question), predict(moved, **question)
+        assert abs(one.distortion - other.distortion) <= 2 * (one.numerical_error + other.numerical_error) + 1e-12
+        for i, k in enumerate(order):
+            assert other.per_class[i]["recall_after"] == pytest.approx(one.per_class[k]["recall_after"], abs=0.02)
+
+
+EXPECTED = [(3, 16, 2), (4, 8, 3), (10, 24, 3), (10, 64, 4)]
+
+
+@pytest.fixture(scope="module")
+def averages(request, budgets):
+    seed, found = request.config.getoption("--seed"), []
+    for K, d, bits in EXPECTED:
+        problem = random_problem(d, seed + 50, K=K, shared=True)
+        question: dict = dict(scheme="symmetric", bits=[bits], errors="expected", per_channel=True, seed=seed)
+        found.append((problem, bits, predict(problem, **question)[0], run(problem, standard_error=6e-4, **question)[0]))
+    return found
+
+
+def test_expected_distortion_flips_and_spread(averages):
+    for _, _, record, counted in averages:
+        se = counted.standard_error
+        assert abs(record.distortion - counted.distortion) < 4.5 * np.hypot(se, record.numerical_error / 2)
+        assert record.numerical_error < 0.03 * abs(record.distortion)  # with a quarter of the budget
+        assert record.flip_rate == pytest.approx(counted.flip_rate, rel=0.05)
+        assert record.interval_sources["network"] == pytest.approx(counted.interval_sources["network"], rel=0.15)
+        recalls = [(a["recall_after"], b["recall_after"]) for a, b in zip(record.per_class, counted.per_class, strict=True)]
+        np.testing.assert_allclose(*np.transpose(recalls), atol=0.02)
+
+
+@in_float64
+def unconditional(problem, steps):
+    """|z|^2 replaced by its plain mean, independent of the logits: the textbook answer."""
+    total = 0.0
+    for k in range(problem.classes):
+        S, mu = problem.covariance(k), problem.means[k]
+        power = np.trace(S) + mu @ mu
+        others = np.delete(np.arange(problem.classes), k)
+        contrast = problem.weights[k] - problem.weights[others]
+        mean = contrast @ mu + problem.bias[k] - problem.bias[others]
+        clean = contrast @ S @ contrast.T
+        noise = power / 12 * (np.diag(steps[others] ** 2) + steps[k] ** 2)
+        total += problem.priors[k] * (orthant(mean, clean).value - orthant(mean, clean + noise).value)
+    return float(total)
+
+
+def test_mistakes_in_the_expected_distortion_are_seen(averages):
+    """Plain mean of |z|^2; errors of the rows correlated by a half; all classes of one step: each 4 standard errors off."""
+    wrong = {"unconditional": 0, "correlated": 0, "one step": 0}
+    for problem, bits, record, counted in averages:
+        se = np.hypot(counted.standard_error, record.numerical_error / 2)
+        steps = compress(problem.weights, "symmetric", bits, per_channel=True).steps
+        wrong["unconditional"] += abs(unconditional(problem, steps) - counted.distortion) > 4 * se
+        halved = expected(problem, steps * np.sqrt(0.5)).distortion @ problem.priors
+        wrong["correlated"] += abs(halved - counted.distortion) > 4 * se
+        common = expected(problem, np.full_like(steps, steps.max())).distortion @ problem.priors
+        wrong["one step"] += abs(common - counted.distortion) > 4 * se
+    assert all(count >= 3 for count in wrong.values()), wrong
+
+
+def test_statistics_source_is_the_sampling_spread(seed):
+    """Refit 40 times on 1,500 samples: chi-square at 0.1 % both sides."""
+    from simulate.feature_models.gaussian import fit
+    from tests.test_simulate_features import sample
+
+    problem, rng = random_problem(5, seed + 3, K=3), np.random.default_rng(seed)
+    fits = [fit(sample(problem, 1500, rng)) for _ in range(40)]
+    records = [predict(one, scheme="symmetric", bits=[3], seed=seed)[0] for one in fits]
+    spread = np.var([one.distortion for one in records], ddof=1)
+    said = np.mean([one.interval_sources["statistics"] ** 2 for one in records])
+    assert 16.3 < 39 * spread / said < 74.7  # chi2.ppf([5e-4, 0.9995], 39)
+
+
+def test_interval_of_networks_on_a_test_set(seed):
+    """400 networks, each on its own 2,000 samples: 95 % inside, at p = 1e-4."""
+    from scipy.stats import binom
+
+    problem, rng = random_problem(20, seed + 9, K=5), np.random.default_rng(seed)
+    (record,) = predict(problem, scheme="symmetric", bits=[3], errors="expected", test_size=2000, seed=seed)
+    step, inside = compress(problem.weights, "symmetric", 3).steps[:, None], 0
+    for i in range(400):
+        What = problem.weights + (rng.random(problem.weights.shape) - 0.5) * step
+        ((_, _, distortion, _),) = brute_force(problem, [What], n=2000, seed=1000 * seed + i)
+        inside += record.interval[0] <= distortion <= record.interval[1]
+    low, high = binom.interval(1 - 1e-4, 400, 0.95)
+    assert low <= inside <= high, inside
+
+
+def test_many_classes_go_along_lines():
+    """K = 150, d = 200: lines alone, finite and consistent."""
+    rng = np.random.default_rng(0)
+    K, d = 150, 200
+    means = 0.5 * rng.standard_normal((K, d))
+    problem = Problem(
+        weights=means, bias=-0.5 * np.sum(means**2, 1), priors=np.full(K, 1 / K), means=means, covariances=np.eye(d)
+    )
+    (record,) = predict(problem, scheme="symmetric", bits=[6])
+    assert record.method == "lines"
+    tally = count_known(problem, [compress(problem.weights, "symmetric", 6).weights], seed=0, first=0, last=2)
+    assert record.risk_before == pytest.approx(float(tally.wrong @ problem.priors) / (2 * BLOCK), abs=0.02)
+    assert jnp.isfinite(record.distortion)
