@@ -6,6 +6,7 @@ from scipy.stats import binom, kstest, normaltest, pearsonr, uniform
 
 from simulate.counting import measure
 from simulate.experiments import halves
+from simulate.experiments.all_classes import WAYS, all_classes
 from simulate.experiments.hypotheses import _holm, _margins, check, expected_on_samples
 from simulate.feature_models.gaussian import fit
 from simulate.sampler import factor
@@ -233,3 +234,16 @@ def test_halves_are_apart_and_summarized(seed):
     table = halves.summary(rows)
     assert [line["bits"] for line in table] == [2, 3]
     assert all(0 <= line["inside"] <= 1 and line["delta_2"] is not None for line in table)
+
+
+def test_all_classes_three_ways(seed):
+    """Gaussian features: both Gaussian predictions and the distribution-free one hold most measured distortions."""
+    problem = random_problem(12, seed, K=3)
+    features = sample(problem, 4000, np.random.default_rng(seed))
+    rows = all_classes(features, schemes=("symmetric",), bits=(3, 4), seed=seed)
+    assert len(rows) == 3 * 2 * 2
+    assert {row["way"] for row in rows} == set(WAYS)
+    assert sum(row["low"] <= row["distortion"] <= row["high"] for row in rows) >= 9
+    known = [row for row in rows if row["way"] == "Gaussian, actual"]
+    assert all(abs(row["predicted"] - row["distortion"]) < 5 * row["standard_error"] + 0.01 for row in known)
+    assert {line["bits"] for line in halves.summary(rows)} == {3, 4}

@@ -126,15 +126,26 @@ def _two_rows(weights: np.ndarray, bias: np.ndarray, steps: np.ndarray):
 
 
 def _networks(z, logits, weights, steps, labels, clean, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distortion and share of changed correctness (draws,) of networks from the error law, in antithetic pairs."""
+    """Distortion and share of changed correctness (draws,) of networks from the error law, in antithetic pairs. In float32,
+    samples along the minor axis; the clean decision is the given one."""
     (n, d), K = z.shape, len(weights)
     pairs = int(np.clip(DRAW_WORK / (2 * n * d * K), 16, DRAWS // 2))
-    rng, found = np.random.default_rng([seed, 8]), []
-    before = clean == labels
-    for _ in range(pairs):
-        noise = z @ ((rng.random((K, d)) - 0.5) * steps[:, None]).T
+    E = (np.random.default_rng([seed, 8]).random((pairs, K, d), np.float32) - 0.5) * steps[:, None].astype(np.float32)
+    given = (jnp.asarray(x) for x in (E, z.T.astype(np.float32), logits.T.astype(np.float32), labels, clean == labels))
+    made, mended = np.asarray(_count_pairs(*given), float).reshape(-1, 2).T / n
+    return made - mended, made + mended
+
+
+@jax.jit
+def _count_pairs(E, z, logits, labels, before):
+    """(pairs, 2, 2): errors made and mended by W + E and by W - E."""
+
+    def pair(e):
+        noise = jnp.matmul(e, z, precision=jax.lax.Precision.HIGHEST)
+        counts = []
         for noisy in (logits + noise, logits - noise):
-            after = decide(noisy) == labels
-            found.append((np.mean(before & ~after) - np.mean(after & ~before), np.mean(before != after)))
-    distortion, changed = np.array(found).T
-    return distortion, changed
+            after = jnp.argmax(noisy, 0) == labels
+            counts.append(jnp.stack([jnp.sum(before & ~after), jnp.sum(~before & after)]))
+        return jnp.stack(counts)
+
+    return jax.lax.map(pair, E)
