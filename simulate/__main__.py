@@ -145,7 +145,10 @@ def _add_run(commands) -> None:
         default="actual",
         help="the one compressed layer, or random layers of the uniform error law (default actual)",
     )
-    command.add_argument("--method", help="the sampler by name: reduced_pairs (actual), random_networks (expected)")
+    command.add_argument(
+        "--method",
+        help="the sampler by name: reduced_pairs (actual) or random_networks (expected), which count, or conditional",
+    )
     command.add_argument(
         "--test-size", type=whole_number(1), metavar="N", help="say what a test set of N samples would add to the uncertainty"
     )

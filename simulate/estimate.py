@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from simulate.conditional import Lines
 from simulate.sampler import Tally
 from theory.setting.compression import Compressed
 from theory.setting.record import Record, class_fields, compression_fields
@@ -67,6 +68,43 @@ def sampled(
         flip_rate_standard_error=float(se[1]),
         n=n,
         warnings=warnings,
+        provenance=provenance,
+    )
+
+
+def averaged(
+    sums: Lines,
+    index: int,
+    layer: Compressed,
+    priors: np.ndarray,
+    source_bits: int,
+    confidence: float,
+    errors: str,
+    test_size: int | None,
+    provenance: dict[str, Any],
+) -> Record:
+    """The record of layer ``index`` from conditional averages; the lines are the independent units."""
+    right, shift, flips = sums.right / sums.lines, sums.shift[index] / sums.lines, sums.flips[index] / sums.lines
+    distortion, flip_rate = float(shift @ priors), float(flips @ priors)
+    variance = sums.squares[index] / sums.lines - np.array([distortion, flip_rate]) ** 2
+    se = np.sqrt(np.maximum(variance, 0) / (sums.lines - 1))
+    half = float(norm.isf((1 - confidence) / 2)) * float(se[0])
+    test_set = 0.0 if test_size is None else float(np.sqrt(max(flip_rate - distortion**2, 0.0) / test_size))
+    return Record(
+        **compression_fields(layer, source_bits),
+        errors=errors,
+        method="conditional",
+        risk_before=float((1 - right) @ priors),
+        risk_after=float((1 - right + shift) @ priors),
+        distortion=distortion,
+        interval=(distortion - half, distortion + half),
+        confidence=confidence,
+        interval_sources={"network": 0.0, "statistics": 0.0, "test_set": test_set, "model": 0.0},
+        flip_rate=flip_rate,
+        per_class=class_fields(priors, right, right - shift),
+        standard_error=float(se[0]),
+        flip_rate_standard_error=float(se[1]),
+        n=sums.lines * len(priors),
         provenance=provenance,
     )
 

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from simulate.estimate import sampled
+from simulate.conditional import Lines, blocks_of, count_lines
+from simulate.estimate import averaged, sampled
 from simulate.sampler import BLOCK, CHUNK, Tally, count_known, count_networks
 from theory.setting.arguments import seed_of, share, whole, widths
-from theory.setting.compression import compress
+from theory.setting.compression import Compressed, compress
 from theory.setting.errors import InputError
 from theory.setting.files import problem_of
 from theory.setting.problem import Problem
@@ -18,7 +20,7 @@ from theory.setting.record import Record, version
 PAIRS = 10**6  # samples by default: at least as good as a million independent pairs
 MOST = 2**16  # samples a network at most: they are held at once
 EACH = 32  # samples a network by default
-METHODS = {"actual": "reduced_pairs", "expected": "random_networks"}
+METHODS = {"actual": ("reduced_pairs", "conditional"), "expected": ("random_networks", "conditional")}
 
 
 def run(
@@ -47,7 +49,8 @@ def run(
     Args:
         problem: a problem or a statistics file.
         scheme, bits, errors, per_channel, classes, confidence: as :func:`theory.predict`.
-        method: the sampler by name; there is one for each kind of errors.
+        method: the sampler by name: counting (``reduced_pairs`` for actual, ``random_networks`` for expected errors, the
+            default), or ``conditional``, whose standard error falls with the distortion.
         test_size: also say what a test set of so many samples would add, as ``interval_sources["test_set"]``; the interval
             stays that of the estimate.
         n: feature vectors (each class of a shared normal counted), rounded up to whole blocks; default at least as good
@@ -79,11 +82,22 @@ def run(
     if networks is not None:
         networks = whole("networks", networks, 2)
     known = METHODS[errors]
-    if method is not None and method != known:
-        raise InputError(f"method: expected {known} for {errors} errors, got {method!r}")
+    if method is not None and method not in known:
+        raise InputError(f"method: expected one of {', '.join(known)} for {errors} errors, got {method!r}")
+    if method == "conditional" and networks is not None:
+        raise InputError(
+            f"networks: expected none with the method conditional (a line has a network of its own), got {networks}"
+        )
     problem = problem_of(problem).restrict(classes)
     K = problem.classes
     layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
+    if method == "conditional":
+        sums = _conditional(problem, layers, errors, n, standard_error, seed)
+        provenance = {"by": f"simulate.run {version()}", "statistics": problem.provenance, "seed": seed}
+        return [
+            averaged(sums, i, layer, problem.priors, problem.source_bits, confidence, errors, test_size, provenance)
+            for i, layer in enumerate(layers)
+        ]
     samples = PAIRS if n is None else math.ceil(n / K)
     if errors == "actual":
 
@@ -114,9 +128,29 @@ def run(
         "networks": tally.units if errors == "expected" else 1,
     }
     return [
-        sampled(tally, i, layer, problem.priors, problem.source_bits, confidence, errors, known, test_size, provenance)
+        sampled(tally, i, layer, problem.priors, problem.source_bits, confidence, errors, known[0], test_size, provenance)
         for i, layer in enumerate(layers)
     ]
+
+
+def _conditional(
+    problem: Problem, layers: list[Compressed], errors: str, n: int | None, standard_error: float | None, seed: int
+) -> Lines:
+    """Blocks of lines: those that n asks for, or until the standard error is met (default: that of PAIRS counted pairs)."""
+    subject: dict[str, Any] = {"layers": np.stack([layer.weights for layer in layers])}
+    if errors == "expected":
+        subject = {"steps": np.stack([layer.steps for layer in layers])}
+    done = blocks_of(n, problem.classes) if n is not None else 16
+    sums = count_lines(problem, seed=seed, first=0, last=done, **subject)
+    while n is None:
+        mean = np.stack([sums.shift @ problem.priors, sums.flips @ problem.priors], 1) / sums.lines
+        variance = sums.squares[:, 0] / sums.lines - mean[:, 0] ** 2
+        target = np.maximum(mean[:, 1] - mean[:, 0] ** 2, 1e-12) / PAIRS if standard_error is None else standard_error**2
+        wanted = min(math.ceil(np.max(variance / target) / sums.lines * done), 16 * done)
+        if wanted <= done:
+            break
+        sums, done = sums + count_lines(problem, seed=seed, first=done, last=wanted, **subject), wanted
+    return sums
 
 
 def _enough(

@@ -313,8 +313,64 @@ def test_run_options_are_checked():
         ({"standard_error": 2.0}, "standard_error"),
         ({"networks": 5}, "networks"),
         ({"errors": "no"}, "errors"),
-        ({"method": "random_networks"}, "method: expected reduced_pairs"),
+        ({"method": "random_networks"}, "method: expected one of reduced_pairs, conditional"),
         ({"seed": -1}, "seed"),
     ):
         with pytest.raises(InputError, match=named):
             run(problem, scheme="symmetric", bits=[3], **question)
+
+
+@pytest.mark.parametrize(("K", "rows", "errors"), [(2, 1, "expected"), (4, 2, "actual"), (4, 2, "expected")])
+def test_conditional_averages_agree_with_counts(K, rows, errors, seed):
+    """The same quantities by plain counting; the standard error of D smaller for the same number of feature vectors."""
+    problem = random_problem(9, seed + 60, K=K, rows=rows)
+    question: dict = dict(scheme="symmetric", bits=[3, 6], errors=errors, seed=seed)
+    counted = run(problem, n=1_000_000, **question)
+    for one, plain in zip(run(problem, method="conditional", n=20_000 * K, **question), counted, strict=True):
+        assert one.method == "conditional"
+        se = np.hypot(one.standard_error or 0.0, plain.standard_error or 0.0)
+        assert abs(one.distortion - plain.distortion) < 4.5 * se
+        flips_se = np.hypot(one.flip_rate_standard_error or 0.0, plain.flip_rate_standard_error or 0.0)
+        assert abs(one.flip_rate - plain.flip_rate) < 4.5 * flips_se
+        for a, b in zip(one.per_class, plain.per_class, strict=True):
+            assert a["recall_after"] == pytest.approx(b["recall_after"], abs=0.02)
+    fewer = run(problem, n=20_000 * K, **question)[1]
+    conditional = run(problem, method="conditional", n=20_000 * K, **question)[1]
+    assert (conditional.standard_error or 1.0) < 0.7 * (fewer.standard_error or 0.0)
+
+
+def test_conditional_standard_errors_are_the_spread_of_repeated_runs(seed):
+    """40 runs, chi-square at 0.1 % both sides."""
+    problem = random_problem(6, seed + 2, K=3)
+    question: dict = dict(scheme="symmetric", bits=[4], errors="expected", method="conditional", n=3 * 1024)
+    records = [run(problem, seed=seed + i, **question)[0] for i in range(40)]
+    for value, error in (("distortion", "standard_error"), ("flip_rate", "flip_rate_standard_error")):
+        spread = np.var([getattr(one, value) for one in records], ddof=1)
+        said = np.mean([getattr(one, error) ** 2 for one in records])
+        assert 16.3 < 39 * spread / said < 74.7  # chi2.ppf([5e-4, 0.9995], 39)
+
+
+def test_conditional_goes_on_until_its_standard_error_is_met():
+    problem = random_problem(6, 3, K=3)
+    (record,) = run(problem, scheme="symmetric", bits=[4], method="conditional", standard_error=2e-4)
+    assert (record.standard_error or 1.0) <= 2.1e-4
+    with pytest.raises(InputError, match="networks"):
+        run(problem, scheme="symmetric", bits=[4], errors="expected", method="conditional", networks=5)
+
+
+def test_more_classes_random_networks_against_brute_force(seed):
+    """Full-space random layers of four classes: the mean over 300 drawn networks, each on its own samples."""
+    problem, rng = random_problem(7, seed + 8, K=4), np.random.default_rng(seed)
+    (record,) = run(problem, scheme="symmetric", bits=[3], errors="expected", per_channel=True, n=1_000_000, seed=seed)
+    step = compress(problem.weights, "symmetric", 3, per_channel=True).steps[:, None]
+    found = []
+    for i in range(300):
+        What = problem.weights + (rng.random(problem.weights.shape) - 0.5) * step
+        found.append(brute_force(problem, [What], n=3000, seed=1000 * seed + i)[0])
+    found = np.array(found)
+    se = found.std(0, ddof=1) / np.sqrt(300)
+    assert abs(record.distortion - found[:, 2].mean()) < 4.5 * np.hypot(se[2], record.standard_error or 0.0)
+    assert abs(record.flip_rate - found[:, 3].mean()) < 4.5 * np.hypot(se[3], record.flip_rate_standard_error or 0.0)
+    assert record.interval_sources["network"] == pytest.approx(
+        np.sqrt(max(0, found[:, 2].var() - found[:, 3].mean() / 3000)), rel=0.3
+    )

@@ -19,7 +19,8 @@ from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 
 SCHEMES = [(scheme, bits) for scheme in ("symmetric", "affine", "midrise") for bits in (2, 3, 4)]
-PROBLEMS = [(2, 5), *[(3, 12)] * 6, *[(5, 20)] * 6, *[(10, 24)] * 4, (30, 48), (100, 128)]  # few shapes: less to compile
+PROBLEMS = [(2, 5), *[(3, 12)] * 3, *[(5, 20)] * 3, *[(10, 24)] * 2]  # (K, d), few shapes: less to compile
+MORE = [*[(3, 12)] * 3, *[(5, 20)] * 3, *[(10, 24)] * 2, (30, 48), (100, 128)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,9 +36,14 @@ def budgets():
 
 @pytest.fixture(scope="module")
 def cells(request, budgets):
-    """Theory and counts, (cells, 2): distortion and flips; 18 problems, K = 2 to 100, 9 schemes and widths (2 at K = 100)."""
-    seed, found = request.config.getoption("--seed"), []
-    for i, (K, d) in enumerate(PROBLEMS):
+    """9 problems of 2 to 10 classes, 9 schemes and widths each."""
+    return _cells(PROBLEMS, request.config.getoption("--seed"))
+
+
+def _cells(problems, seed):
+    """Theory and counts, (cells, 2): distortion and flips."""
+    found = []
+    for i, (K, d) in enumerate(problems):
         problem = random_problem(d, seed + 100 + i, K=K, shared=K == 100)
         chosen = SCHEMES if K <= 30 else SCHEMES[1:3]
         layers = np.stack([compress(problem.weights, *one).weights for one in chosen])
@@ -66,6 +72,14 @@ def scores(cells, theory=None):
 
 def test_counts_agree_with_theory_in_one_family(cells):
     z = scores(cells)
+    assert z.size == 2 * 81
+    assert rejected(z) == 0, np.abs(z).max()
+
+
+@pytest.mark.slow
+def test_counts_agree_with_theory_up_to_a_hundred_classes(cells, seed):
+    """The whole family: 18 problems, K = 2 to 100, 154 layers, distortion and flips of each."""
+    z = np.concatenate([scores(cells), scores(_cells(MORE, seed + 50))])
     assert z.size >= 300
     assert rejected(z) == 0, np.abs(z).max()
 
@@ -164,7 +178,7 @@ def test_permuted_classes_and_shifted_logits(seed):
             assert other.per_class[i]["recall_after"] == pytest.approx(one.per_class[k]["recall_after"], abs=0.02)
 
 
-EXPECTED = [(3, 16, 2), (4, 8, 3), (10, 24, 3), (10, 64, 4)]
+EXPECTED = [(3, 16, 2), (4, 8, 3), (10, 24, 3)]
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +229,7 @@ def test_mistakes_in_the_expected_distortion_are_seen(averages):
         wrong["correlated"] += abs(halved - counted.distortion) > 4 * se
         common = expected(problem, np.full_like(steps, steps.max())).distortion @ problem.priors
         wrong["one step"] += abs(common - counted.distortion) > 4 * se
-    assert all(count >= 3 for count in wrong.values()), wrong
+    assert all(count >= 2 for count in wrong.values()), wrong
 
 
 def test_statistics_source_is_the_sampling_spread(seed):
