@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.stats import qmc
 
 from theory import lines
 from theory.orthant import SCRAMBLINGS, cholesky, estimate, order_of, point_sets, separated
@@ -22,9 +23,10 @@ WORK = 2e8  # factors Phi spent on the orthants of one layer
 LINES = 2**16  # lines spent on the flips, all classes together
 LINE_SETS = 8
 MOST = 128  # classes beyond which orthants give way to lines
-DRAWN = 2**12  # networks drawn at most
+DRAWN = 2**14  # networks drawn at most
 AVERAGE_SECONDS = 4.0  # spent on the average over networks, at least one chunk a scrambling
 INNER = 16  # points of the orthants of one network
+SOBOL = 2048  # entries of E up to which Sobol points serve
 CHUNK = 8  # pairs of networks a compiled call
 
 
@@ -179,26 +181,30 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
     """
     K, d = problem.weights.shape
 
-    def draw(rng, n: int) -> np.ndarray:
-        """(2 n, K, d) layers: n draws of E and their negatives."""
-        E = (rng.random((n, K, d)) - 0.5) * steps[:, None]
+    def pairs_of(uniforms: np.ndarray) -> np.ndarray:
+        """(2 n, K, d) layers W + E and W - E from (n, K d) uniforms."""
+        E = (uniforms.reshape(-1, K, d) - 0.5) * steps[:, None]
         return problem.weights + np.concatenate([E, -E])
 
-    def layers(r: int) -> np.ndarray:
-        return draw(np.random.default_rng([seed, 5, r]), 4 if has_orthants(problem) else 16)
-
-    change = _average(problem, along_lines(problem, layers, seed=seed), "line_average")
+    few = int(2 ** np.clip(np.floor(np.log2(512 / K)), 2, 6))  # networks of a set of lines
+    sets = along_lines(
+        problem, lambda r: pairs_of(np.random.default_rng([seed, 5, r]).random((few, K * d))), seed=seed, heads=2 * few
+    )
+    change = _average(problem, sets, "line_average")
     if method == "line_average" or not has_orthants(problem):
         return _checked(change, method)
     arrays, rivals = _arrays(problem), jnp.asarray(orders(problem))
     seconds = 1e-9 * (K * (45 * K * INNER + 0.1 * K**3) + 0.5 * K * d**2)  # one network, as measured on two cores
-    pairs = CHUNK * int(np.clip(AVERAGE_SECONDS / seconds / (2 * SCRAMBLINGS) // CHUNK, 1, DRAWN // (2 * SCRAMBLINGS * CHUNK)))
+    pairs = int(2 ** np.floor(np.log2(np.clip(AVERAGE_SECONDS / seconds, 2 * CHUNK * SCRAMBLINGS, DRAWN) / (2 * SCRAMBLINGS))))
     shifts, before, draws = [], [], []
     for r in range(SCRAMBLINGS):
-        parts = []
+        rng, parts = np.random.default_rng([seed, 6, r]), []
+        # few dimensions: Sobol points in a random order, so that a chunk is a random part of them
+        uniforms = rng.permutation(qmc.Sobol(K * d, rng=rng).random(pairs)) if K * d <= SOBOL else rng.random((pairs, K * d))
         for chunk in range(pairs // CHUNK):
-            rng, points = np.random.default_rng([seed, 6, r, chunk]), _points(problem, INNER, seed, (r, chunk), jnp.float32)
-            heads = np.concatenate([problem.weights[None], draw(rng, CHUNK)])
+            points = _points(problem, INNER, seed, (r, chunk), jnp.float32)
+            layers = pairs_of(uniforms[CHUNK * chunk : CHUNK * (chunk + 1)])
+            heads = np.concatenate([problem.weights[None], layers])
             values = np.asarray(recalls(jnp.asarray(centred(heads)), *arrays, rivals, points, dependent=False))
             parts.append(values[0] - values[1:])
             before.append(1 - values[0])
@@ -233,14 +239,14 @@ def _single(values: np.ndarray) -> np.ndarray:
     return np.concatenate([even + odd, even - odd])
 
 
-def along_lines(problem: Problem, layers, *, seed: int = 0) -> np.ndarray:
+def along_lines(problem: Problem, layers, *, seed: int = 0, heads: int = 1) -> np.ndarray:
     """(4, LINE_SETS, B, K): right, made, mended and flipped of the compressed layers (B, K, d) that ``layers(r)`` gives for
-    each set r of lines."""
+    each set r of lines; the more layers, the fewer lines."""
     K, factors = problem.classes, roots(problem)
     found = []
     for r in range(LINE_SETS):
         compressed = layers(r)
-        n = int(2 ** np.clip(np.floor(np.log2(LINES / K / LINE_SETS)), 3, 13))
+        n = int(2 ** np.clip(np.floor(np.log2(LINES * 4 / K / LINE_SETS / (3 + heads))), 3, 13))
         found.append(lines.class_change(_laws(problem, compressed, factors), n=n, seed=(seed, r)))
     return np.moveaxis(np.array(found), 1, 0)
 
