@@ -82,10 +82,8 @@ def _directions(problem: Problem, weights: np.ndarray, bias: np.ndarray, factors
 
 def _right(start, slope, k):
     """Ends of the interval of the line (K, n) where the argmax is class k; low > high where it never is."""
-    gap, rate = (
-        start[k][None] - start,
-        slope[k][None] - slope,
-    )  # k is right where gap + rate tau > 0 (ties: >= against later classes)
+    # k is right where gap + rate tau > 0 (ties: >= against later classes)
+    gap, rate = start[k][None] - start, slope[k][None] - slope
     other = (jnp.arange(len(start)) != k)[:, None]
     later = (jnp.arange(len(start)) > k)[:, None]
     crossing = -gap / jnp.where(rate == 0, 1.0, rate)

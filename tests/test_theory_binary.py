@@ -179,5 +179,5 @@ def test_options_are_checked():
     ):
         with pytest.raises(InputError, match=named):
             predict(problem, **question)
-    with pytest.raises(InputError, match="orthants, lines for actual errors and more than two classes"):
+    with pytest.raises(InputError, match="orthants, lines for actual errors"):
         predict(random_problem(3, 0, K=3), scheme="symmetric", bits=[4], method="binary_risk")

@@ -114,7 +114,7 @@ def test_a_wrong_theory_is_refused(cells, mistake):
     assert rejected(scores(some, mistake)) > 0
 
 
-def test_ignored_priors_and_classes_of_one_common_noise_are_refused(cells):
+def test_ten_per_cent_too_much_is_refused(cells):
     some = [one for one in cells if one[0].classes >= 3]
     assert rejected(scores(some, lambda p, W, values: values * 1.1)) > 0
 

@@ -13,10 +13,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = commands.add_parser(
         "predict",
         help="risk, distortion and flip rate of a compressed layer, with an interval, from statistics alone",
-        description="Predict the distortion of a compressed last layer of two classes from the statistics of its inputs. "
+        description="Predict the distortion of a compressed last layer from the statistics of its inputs, or, "
+        "with --errors expected, from features themselves. "
         "All risks and rates are fractions.",
     )
-    command.add_argument("statistics", help="a statistics file (.npz), from `simulate synthetic` or `simulate fit`")
+    command.add_argument(
+        "statistics", help="a statistics file (.npz), from `simulate synthetic` or `simulate fit`, or a features file"
+    )
     add_question(command)
     command.add_argument(
         "--errors",
@@ -27,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_argument(
         "--method",
         help="one method by name instead of the best: binary_risk (actual); "
-        "margin_quadrature, sobol_average, delta_2, marginal, corrected_marginal (expected)",
+        "margin_quadrature, sobol_average, delta_2, marginal, corrected_marginal (expected); more than two classes: orthants, "
+        "lines; orthant_average, line_average; features: own_noise",
     )
     command.add_argument(
         "--test-size",

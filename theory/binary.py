@@ -15,6 +15,8 @@ from jax.scipy.special import ndtr
 
 from derivations import RESULTS
 from derivations.jax_code import compile_result
+from theory.setting.problem import Problem
+from theory.setting.problem import margin as margin_of
 from theory.tails import owens_t
 
 SIGN = np.array([1.0, -1.0])
@@ -78,6 +80,13 @@ class Change(NamedTuple):
     a: jax.Array
     q: jax.Array
     r: jax.Array
+
+
+def pair_of(problem: Problem) -> Pair:
+    """The margin problem of a two-class problem."""
+    w, c = margin_of(problem.weights, problem.bias)
+    covariances = np.broadcast_to(problem.covariances, (2, problem.features, problem.features))
+    return Pair(problem.priors, w, np.asarray(c), problem.means, covariances)
 
 
 @jax.jit

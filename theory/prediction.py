@@ -1,15 +1,15 @@
-"""``theory predict``: risk, distortion and flip rate of a compressed binary layer, with an interval."""
+"""``theory predict``: risk, distortion and flip rate of a compressed layer, with an interval."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import norm
 
 from theory import binary, logit_noise, multiclass, validity
-from theory.binary import Margin, Pair
+from theory.binary import Margin, Pair, pair_of
 from theory.setting.arguments import seed_of, share, whole, widths
 from theory.setting.compression import Compressed, compress
 from theory.setting.errors import InputError
@@ -43,12 +43,14 @@ def predict(
     test_size: int | None = None,
     seed: int = 0,
 ) -> list[Record]:
-    """Predict the distortion of a compressed last layer of two classes from the statistics of its inputs alone.
+    """Predict the distortion of a compressed last layer from the statistics of its inputs alone.
 
-    ``errors="actual"``: the compressed weights are computed and the exact risk of both layers taken (``binary_risk``).
+    ``errors="actual"``: the compressed weights are computed and the exact risk of both layers taken (two classes:
+    ``binary_risk``; more: ``orthants`` or ``lines``, whichever reports the smaller error).
     ``errors="expected"``: only the step is used; the mean over independent uniform errors in +-step/2, by the margin
     quadrature, or by averaging over quasi-random errors (``sobol_average``) where the quadrature's own error estimate is
-    above 0.3 % of the distortion (0.1 % of the flip rate where that is more), or d < 4.
+    above 0.3 % of the distortion (0.1 % of the flip rate where that is more), or d < 4. More classes:
+    ``orthant_average``, or ``line_average`` where contrasts are dependent or too many.
 
     Args:
         problem: a problem or a statistics file; or labelled features or their file, for expected errors averaged over the
@@ -58,7 +60,7 @@ def predict(
         errors: ``actual`` or ``expected``.
         per_channel: one step per row instead of one per tensor.
         method: ask for one method by name instead of the best.
-        classes: the two classes of a larger problem.
+        classes: the problem among these classes only.
         confidence: of the interval.
         test_size: samples of the test set the interval is for; None for infinitely many.
         seed: of the quasi-random points behind the interval.
@@ -67,7 +69,7 @@ def predict(
         One record per width. The interval covers the distortion that one network shows.
 
     Raises:
-        InputError: bad options, or a problem of more than two classes without ``classes``.
+        InputError: bad options or a bad file.
 
     Assumes features Gaussian given the class. Kind: exact for actual errors; see the derivation of each method else.
     """
@@ -78,31 +80,34 @@ def predict(
         test_size = whole("test_size", test_size, 1)
     if not isinstance(problem, Problem | Features):
         problem = read_either(problem) if errors == "expected" else problem_of(problem)
-    if isinstance(problem, Features):
-        return _distribution_free(
-            problem.restrict(classes), scheme, bits, errors, per_channel, method, confidence, test_size, seed
-        )
     problem = problem.restrict(classes)
-    methods = METHODS[errors, problem.classes > 2]
+    methods = _methods(problem, errors)
     if method is not None and method not in methods:
-        many = "two" if problem.classes == 2 else "more than two"
-        raise InputError(f"method: expected one of {', '.join(methods)} for {errors} errors and {many} classes, got {method!r}")
+        raise InputError(f"method: expected one of {', '.join(methods)} for {errors} errors here, got {method!r}")
     layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
-    if problem.classes > 2:
-        outcomes = _many(problem, layers, errors, method, seed)
+    if isinstance(problem, Features):
+        priors = np.bincount(problem.labels, minlength=problem.classes) / len(problem.labels)
+        outcomes = [_distribution_free(problem, layer, seed) for layer in layers]
     else:
-        outcomes = [_pair(problem, layer, errors, method, seed) for layer in layers]
+        priors = problem.priors
+        if problem.classes > 2:
+            outcomes = _many(problem, layers, errors, method, seed)
+        else:
+            outcomes = [_pair(problem, layer, errors, method, seed) for layer in layers]
     return [
-        _record(problem, layer, outcome, errors, confidence, test_size, seed)
+        _record(problem, priors, layer, outcome, errors, confidence, test_size, seed)
         for layer, outcome in zip(layers, outcomes, strict=True)
     ]
 
 
-def pair_of(problem: Problem) -> Pair:
-    """The margin problem of a two-class problem."""
-    w, c = margin(problem.weights, problem.bias)
-    covariances = np.broadcast_to(problem.covariances, (2, problem.features, problem.features))
-    return Pair(problem.priors, w, np.asarray(c), problem.means, covariances)
+def _methods(subject: Problem | Features, errors: str) -> tuple[str, ...]:
+    if not isinstance(subject, Features):
+        return METHODS[errors, subject.classes > 2]
+    if errors != "expected":
+        raise InputError(
+            "errors: expected 'expected' for a features file (for actual errors run `python -m simulate fit` on it)"
+        )
+    return ("own_noise",)
 
 
 @in_float64
@@ -139,15 +144,21 @@ def _pair(problem: Problem, layer: Compressed, errors: str, method: str | None, 
 
 
 def _record(
-    problem: Problem, layer: Compressed, outcome: Outcome, errors: str, confidence: float, test_size: int | None, seed: int
+    subject: Problem | Features,
+    priors: np.ndarray,
+    layer: Compressed,
+    outcome: Outcome,
+    errors: str,
+    confidence: float,
+    test_size: int | None,
+    seed: int,
 ) -> Record:
-    pi, average = problem.priors, outcome.average
-    distortion, flips = float(average.distortion @ pi), float(average.flips @ pi)
-    flips = max(flips, abs(distortion))
+    average = outcome.average
+    distortion, flips = float(average.distortion @ priors), float(average.flips @ priors)
     interval, sources = _interval(outcome.draws, distortion, confidence, test_size, seed)
-    risk = float(outcome.before @ pi)
+    risk = float(outcome.before @ priors)
     record = Record(
-        **compression_fields(layer, problem.source_bits),
+        **compression_fields(layer, subject.source_bits),
         errors=errors,
         method=outcome.method,
         risk_before=risk,
@@ -156,64 +167,27 @@ def _record(
         interval=interval,
         confidence=confidence,
         interval_sources=sources,
-        flip_rate=flips,
-        per_class=class_fields(pi, 1 - outcome.before, 1 - outcome.before - average.distortion),
+        flip_rate=max(flips, abs(distortion)),
+        per_class=class_fields(priors, 1 - outcome.before, 1 - outcome.before - average.distortion),
         numerical_error=average.error,
-        provenance=_provenance(problem, outcome.draws.law, test_size, seed),
+        provenance={
+            "by": f"theory.predict {version()}",
+            "features" if isinstance(subject, Features) else "statistics": subject.provenance,
+            "interval_law": outcome.draws.law,
+            "test_size": test_size,
+            "seed": seed,
+        },
     )
-    return replace(record, warnings=validity.warnings(problem, layer, record))
+    if isinstance(subject, Features):
+        return replace(record, warnings=validity.of_features(subject, layer, record))
+    return replace(record, warnings=validity.warnings(subject, layer, record))
 
 
-def _distribution_free(
-    features: Features,
-    scheme: str,
-    bits: list[int],
-    errors: str,
-    per_channel: bool,
-    method: str | None,
-    confidence: float,
-    test_size: int | None,
-    seed: int,
-) -> list[Record]:
-    """Expected errors averaged over the features themselves."""
-    if errors != "expected":
-        raise InputError(
-            "errors: expected 'expected' for a features file (for actual errors run `python -m simulate fit` on it)"
-        )
-    if method not in (None, "own_noise"):
-        raise InputError(f"method: expected own_noise for a features file, got {method!r}")
-    priors = np.bincount(features.labels, minlength=features.classes) / len(features.labels)
-    records = []
-    for width in bits:
-        layer = compress(features.weights, scheme, width, per_channel=per_channel)
-        change, changed, variance = logit_noise.expected(features, layer.steps, seed=seed)
-        draws = Draws("networks drawn", change.draws, changed, np.full(len(changed), variance))
-        distortion = float(change.distortion @ priors)
-        interval, sources = _interval(draws, distortion, confidence, test_size, seed)
-        risk = float(change.before @ priors)
-        record = Record(
-            **compression_fields(layer, features.source_bits),
-            errors=errors,
-            method=change.method,
-            risk_before=risk,
-            risk_after=risk + distortion,
-            distortion=distortion,
-            interval=interval,
-            confidence=confidence,
-            interval_sources=sources,
-            flip_rate=max(float(change.flips @ priors), abs(distortion)),
-            per_class=class_fields(priors, 1 - change.before, 1 - change.before - change.distortion),
-            numerical_error=change.error,
-            provenance={
-                "by": f"theory.predict {version()}",
-                "features": features.provenance,
-                "interval_law": draws.law,
-                "test_size": test_size,
-                "seed": seed,
-            },
-        )
-        records.append(replace(record, warnings=validity.of_features(features, layer, record)))
-    return records
+def _distribution_free(features: Features, layer: Compressed, seed: int) -> Outcome:
+    """Random layers averaged over the features themselves."""
+    change, changed, variance = logit_noise.expected(features, layer.steps, seed=seed)
+    draws = Draws("networks drawn", change.draws, changed, np.full(len(changed), variance))
+    return Outcome(change.method, change.before, Average(change.distortion, change.flips, change.error), draws)
 
 
 def _actual(problem: Problem, pair: Pair, at: Margin, layer: Compressed, method: str | None, seed: int) -> Outcome:
@@ -315,13 +289,3 @@ def _interval(draws: Draws, distortion: float, confidence: float, test_size: int
     low = np.quantile(values, tail, method="lower" if test_size else "linear")
     high = np.quantile(values, 1 - tail, method="higher" if test_size else "linear")
     return (float(low), float(high)), sources
-
-
-def _provenance(problem: Problem, law: str, test_size: int | None, seed: int) -> dict[str, Any]:
-    return {
-        "by": f"theory.predict {version()}",
-        "statistics": problem.provenance,
-        "interval_law": law,
-        "test_size": test_size,
-        "seed": seed,
-    }

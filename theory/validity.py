@@ -3,7 +3,6 @@
 import numpy as np
 
 from theory import binary
-from theory.binary import Pair
 from theory.quantized_weights import gaussian_gain
 from theory.setting.compression import Compressed, compress
 from theory.setting.files import Features
@@ -73,9 +72,7 @@ def _few_samples(problem: Problem) -> list[str]:
 def _scaled(problem: Problem, layer: Compressed, scale: float) -> float:
     """The expected distortion of two classes with the error variance scaled, over that without, by the corrected marginal:
     enough for the size of an effect. (More classes: proportional, the law at small steps.)"""
-    w, c = margin(problem.weights, problem.bias)
-    covariances = np.broadcast_to(problem.covariances, (2, problem.features, problem.features))
-    at = binary.margin(Pair(problem.priors, w, np.asarray(c), problem.means, covariances))
+    at = binary.margin(binary.pair_of(problem))
     v = float(np.sum(layer.steps**2) / 12)
     values = [
         float(np.asarray(binary.older_formula("corrected_marginal", at, np.asarray(x))) @ problem.priors)

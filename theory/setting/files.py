@@ -129,8 +129,11 @@ def read_either(source: "Problem | Features | Path | str") -> "Problem | Feature
     if isinstance(source, Problem | Features):
         return source
     path = _path(source, "a Problem, Features or a file of either")
-    arrays = read_arrays(path)
-    return read_features(path) if "features" in arrays and "means" not in arrays else read_statistics(path)
+    names: list[str] = []
+    if path.is_file() and zipfile.is_zipfile(path):  # else the reader says what is wrong
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    return read_features(path) if "features.npy" in names and "means.npy" not in names else read_statistics(path)
 
 
 def read_statistics(path: Path | str) -> Problem:
