@@ -16,7 +16,8 @@ import numpy as np
 from jax.scipy.special import ndtr
 from scipy.special import ndtr as ndtr_numpy
 
-from simulate.sampler import factor, key_of
+from simulate.blocks import key_of
+from simulate.sampler import factor
 from theory.setting.door import progress
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from simulate.blocks import BLOCK, CHUNK
 from simulate.conditional import Lines, blocks_of, count_lines
 from simulate.estimate import averaged, sampled
-from simulate.sampler import BLOCK, CHUNK, Tally, count_known, count_networks
+from simulate.random_networks import count_networks
+from simulate.sampler import Tally, count_known
 from theory.setting.arguments import seed_of, share, whole, widths
 from theory.setting.compression import Compressed, compress
 from theory.setting.errors import InputError
@@ -101,8 +103,9 @@ def run(
     samples = PAIRS if n is None else math.ceil(n / K)
     if errors == "actual":
 
-        def count(first: int, last: int) -> Tally:
-            return count_known(problem, [layer.weights for layer in layers], seed=seed, first=first, last=last, chunk=chunk)
+        def count(first: int, last: int, onto: Tally | None) -> Tally:
+            compressed = [layer.weights for layer in layers]
+            return count_known(problem, compressed, seed=seed, first=first, last=last, chunk=chunk, onto=onto)
 
         block, each = BLOCK, 1
     else:
@@ -114,8 +117,8 @@ def run(
         each = EACH if networks is None else 2 ** max(0, math.ceil(math.log2(samples / networks)))
         steps = np.stack([layer.steps for layer in layers])
 
-        def count(first: int, last: int) -> Tally:
-            return count_networks(problem, steps, each=each, seed=seed, first=first, last=last, chunk=chunk)
+        def count(first: int, last: int, onto: Tally | None) -> Tally:
+            return count_networks(problem, steps, each=each, seed=seed, first=first, last=last, chunk=chunk, onto=onto)
 
         block = max(each, BLOCK)
     wanted = samples if networks is None else networks * each
@@ -153,15 +156,13 @@ def _conditional(
     return sums
 
 
-def _enough(
-    count: Callable[[int, int], Tally], blocks: int, priors: np.ndarray, target: float | None, *, promised: bool
-) -> Tally:
+def _enough(count: Callable[..., Tally], blocks: int, priors: np.ndarray, target: float | None, *, promised: bool) -> Tally:
     """Count ``blocks`` blocks, then as many more as the standard error needs.
 
     It must reach ``target`` where one is given; else, where ``promised``, what PAIRS independent pairs would reach:
     networks that share their errors count for less.
     """
-    tally, done = count(0, blocks), blocks
+    tally, done = count(0, blocks, None), blocks
     while target is not None or promised:
         # the second moment, an event more than seen: a width without any is not taken as exactly known
         squared = (tally.squares[:, 0] + (target is not None) / (tally.samples // tally.units) ** 2) / tally.units**2
@@ -174,5 +175,5 @@ def _enough(
         if wanted <= done:
             break
         wanted = min(wanted, 16 * done)  # the variance itself is an estimate: in stages
-        tally, done = tally + count(done, wanted), wanted
+        tally, done = count(done, wanted, tally), wanted
     return tally

@@ -1,5 +1,9 @@
 """Monte Carlo against the exact theory in one Holm family; six wrong theories refused; counts that nothing changes."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -7,10 +11,11 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from simulate import sampler
+from simulate.blocks import BLOCK, key_of
 from simulate.experiments.averaging import distortions
 from simulate.monte_carlo import run
-from simulate.sampler import Tally, brute_force, count_known, count_networks, key_of
+from simulate.random_networks import count_networks
+from simulate.sampler import brute_force, count_grid, count_known, nothing
 from tests.problems import exact_flips, random_problem
 from tests.statistical import design, rejected
 from theory.prediction import predict
@@ -30,7 +35,7 @@ SCHEMES = (
     ("midrise", 4),
 )
 PROBLEMS = [(d, layer, shared) for d in (3, 12, 40) for layer in ("optimal", "perturbed") for shared in (True, False)] * 2
-BLOCKS = 64
+BLOCKS = 32
 
 
 def right(problem, What, k):
@@ -98,7 +103,7 @@ def cells(request):
 def test_counts_agree_with_theory_in_one_family(cells):
     """alpha = 0.1 % for the family; 262,144 shared normals find a D off by 0.5 points (F = 0.1) with 99 %."""
     assert len(cells) >= 200
-    assert design(alpha=1e-3, beta=0.01, delta=0.005, sigma=np.sqrt(0.1), m=2 * len(cells)) <= BLOCKS * sampler.BLOCK
+    assert design(alpha=1e-3, beta=0.01, delta=0.005, sigma=np.sqrt(0.1), m=2 * len(cells)) <= BLOCKS * BLOCK
     z = []
     for problem, What, (D, F), (D_se, F_se), (scheme, channel) in cells:
         (record,) = predict(problem, scheme=scheme[0], bits=[scheme[1]], per_channel=channel)
@@ -156,11 +161,10 @@ def test_chunks_and_interruptions_change_nothing():
     once = count_known(problem, layers, seed=5, first=0, last=13, chunk=32)
     for other in (
         count_known(problem, layers, seed=5, first=0, last=13, chunk=3),
-        count_known(problem, layers, seed=5, first=0, last=6) + count_known(problem, layers, seed=5, first=6, last=13),
+        count_known(problem, layers, seed=5, first=6, last=13, onto=count_known(problem, layers, seed=5, first=0, last=6)),
     ):
-        for name in ("samples", "wrong", "made", "mended", "flips"):
-            np.testing.assert_array_equal(getattr(other, name), getattr(once, name))
-        np.testing.assert_allclose(other.squares, once.squares, rtol=1e-12)
+        for one, two in zip(other, once, strict=True):
+            np.testing.assert_array_equal(one, two)
     steps = np.array([[0.2, 0.3]])
     nets = count_networks(problem, steps, each=64, seed=5, first=0, last=5, chunk=2)
     again = count_networks(problem, steps, each=64, seed=5, first=0, last=5, chunk=8)
@@ -175,9 +179,8 @@ def test_seeds_past_32_bits_differ():
 
 
 def test_counts_go_past_32_bits():
-    big = np.full((1, 2), 2**31 - 5, np.int64)
-    one = Tally(2**31, 2**31, big[0], big, big, big, np.zeros((1, 2)), np.zeros(1))
-    total = one + one
+    big = np.full((2, 1, 2), 2**31 - 5, np.int32)
+    total = nothing(1, 2).more(2**32, 2**32, [big[:, 0], big, big, big], np.zeros((2, 1, 3), np.float32))
     assert total.made[0, 0] == 2**32 - 10
     assert total.samples == 2**32
 
@@ -197,9 +200,11 @@ def test_ties_and_constant_rows_are_decided_exactly():
         for errors in ("actual", "expected"):
             (estimate,) = run(problem, scheme="symmetric", bits=[2], errors=errors, n=200_000)
             (prediction,) = predict(problem, scheme="symmetric", bits=[2], errors=errors)
+            # networks, not samples, limit the expected errors: 3,328 of them, a standard error of .005 here
+            se, flip_se = estimate.standard_error or 0.0, estimate.flip_rate_standard_error or 0.0
             assert estimate.risk_before == pytest.approx(prediction.risk_before, abs=5e-3)
-            assert estimate.risk_after == pytest.approx(prediction.risk_after, abs=5e-3), (weights, errors)
-            assert estimate.flip_rate == pytest.approx(prediction.flip_rate, abs=5e-3)
+            assert abs(estimate.distortion - prediction.distortion) <= 4.5 * se + 1e-9, (weights, errors)
+            assert abs(estimate.flip_rate - prediction.flip_rate) <= 4.5 * flip_se + 1e-9, (weights, errors)
 
 
 def test_the_records_standard_errors_are_the_spread_of_repeated_runs(seed):
@@ -374,3 +379,49 @@ def test_more_classes_random_networks_against_brute_force(seed):
     assert record.interval_sources["network"] == pytest.approx(
         np.sqrt(max(0, found[:, 2].var() - found[:, 3].mean() / 3000)), rel=0.3
     )
+
+
+def test_a_grid_counts_what_each_problem_counts_alone():
+    """One compiled program for problems of one shape; shared and tied rows among them."""
+    problems = [random_problem(7, i, K=3, shared=True) for i in range(3)]
+    layers = [[compress(p.weights, "symmetric", bits).weights for bits in (2, 4)] for p in problems]
+    layers[1][0] = np.repeat(layers[1][0][:1], 3, 0)  # equal rows
+    grid = count_grid(problems, layers, seed=3, first=0, last=3)
+    for problem, known, tally in zip(problems, layers, grid, strict=True):
+        for one, two in zip(count_known(problem, known, seed=3, first=0, last=3), tally, strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-12)
+    assert len({int(tally.made.sum()) for tally in grid}) == 3
+
+
+DEVICES = """
+import jax, json, sys
+import numpy as np
+from simulate.random_networks import count_networks
+from simulate.sampler import count_known
+from tests.problems import random_problem
+problem = random_problem(7, 1, K=4)
+layers = [problem.weights + 0.1 * np.random.default_rng(i).standard_normal(problem.weights.shape) for i in range(2)]
+found = [
+    count_known(problem, layers, seed=5, first=0, last=5),
+    count_networks(problem, np.full((2, 4), 0.2), each=64, seed=5, first=0, last=3),
+]
+print(json.dumps([len(jax.local_devices()), [[np.asarray(x).tolist() for x in one] for one in found]]))
+"""
+
+
+def test_one_and_two_devices_count_the_same():
+    """Counts equal, sums to 1e-12; in fresh processes, since the number of devices is fixed when JAX starts."""
+    found = []
+    for devices in (1, 2):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        done = subprocess.run(
+            [sys.executable, "-c", DEVICES], env={**os.environ, "XLA_FLAGS": flags}, capture_output=True, text=True, check=True
+        )
+        seen, tallies = json.loads(done.stdout)
+        assert seen == devices
+        found.append(tallies)
+    for one, two in zip(*found, strict=True):
+        for a, b in zip(one[:6], two[:6], strict=True):
+            np.testing.assert_array_equal(a, b)
+        for a, b in zip(one[6:], two[6:], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)

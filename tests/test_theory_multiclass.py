@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simulate.blocks import BLOCK
 from simulate.monte_carlo import run
-from simulate.sampler import BLOCK, brute_force, count_known
+from simulate.sampler import brute_force, count_known
 from tests.problems import exact_flips, exact_risk, random_problem
 from tests.statistical import rejected
 from theory import multiclass
@@ -47,7 +48,7 @@ def _cells(problems, seed):
         problem = random_problem(d, seed + 100 + i, K=K, shared=K == 100)
         chosen = SCHEMES if K <= 30 else SCHEMES[1:3]
         layers = np.stack([compress(problem.weights, *one).weights for one in chosen])
-        tally = count_known(problem, list(layers), seed=seed + i, first=0, last=32 if K <= 10 else 8)
+        tally = count_known(problem, list(layers), seed=seed + i, first=0, last=16 if K <= 10 else 4)
         for j, change in enumerate(known(problem, layers, seed=seed)):
             found.append((problem, layers[j], *_sides(problem, change, tally, j)))
     return found
