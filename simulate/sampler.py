@@ -46,17 +46,17 @@ class Tally(NamedTuple):
 
     def more(self, samples: int, units: int, counts, squares: np.ndarray) -> "Tally":
         """With what came next: counts (blocks, ...) of wrong, made, mended and flips, squares (blocks, B, 3)."""
-        added = [old + new.astype(np.int64).sum(0) for old, new in zip(self[2:6], counts, strict=True)]
+        wrong, made, mended, flips = (old + new.astype(np.int64).sum(0) for old, new in zip(self[2:6], counts, strict=True))
         total = np.concatenate([self.squares, self.sample_squares[:, None]], 1)
         for one in squares.astype(np.float64):  # in the order of the blocks, whatever the chunk
             total = total + one
-        return Tally(self.samples + samples, self.units + units, *added, total[:, :2], total[:, 2])
+        return Tally(self.samples + samples, self.units + units, wrong, made, mended, flips, total[:, :2], total[:, 2])
 
 
 def nothing(layers: int, classes: int) -> Tally:
     """The tally of no sample."""
-    counts = [np.zeros((layers, classes), np.int64) for _ in range(3)]
-    return Tally(0, 0, np.zeros(classes, np.int64), *counts, np.zeros((layers, 2)), np.zeros(layers))
+    none = np.zeros((layers, classes), np.int64)
+    return Tally(0, 0, np.zeros(classes, np.int64), none, none, none, np.zeros((layers, 2)), np.zeros(layers))
 
 
 def factor(covariance: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from simulate.experiments.averaging import distortions
 from simulate.monte_carlo import run
 from simulate.random_networks import count_networks
 from simulate.sampler import brute_force, count_grid, count_known, nothing
+from simulate.sequential import average_sequences
 from tests.problems import exact_flips, random_problem
 from tests.statistical import design, rejected
 from theory.prediction import predict
@@ -425,3 +426,24 @@ def test_one_and_two_devices_count_the_same():
             np.testing.assert_array_equal(a, b)
         for a, b in zip(one[6:], two[6:], strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_sequences_agree_with_counts_and_lines_and_know_their_error(shared, seed):
+    """Unequal steps; the mirrored pairs against counted networks and against lines at 6 bits, where counting is blind."""
+    problem = random_problem(9, seed + 70, K=4, shared=shared)
+    steps = np.stack([compress(problem.weights, "symmetric", bits, per_channel=True).steps for bits in (3, 6)])
+    sums = average_sequences(problem, steps, seed=seed, first=0, last=40)
+    mean, se = sums.distortion(problem.priors)
+    question: dict = dict(scheme="symmetric", errors="expected", per_channel=True, seed=seed)
+    (counted,) = run(problem, bits=[3], n=2_000_000, **question)
+    (lined,) = run(problem, bits=[6], method="conditional", n=400_000, **question)
+    for value, error, other in ((mean[0], se[0], counted), (mean[1], se[1], lined)):
+        assert abs(value - other.distortion) < 4.5 * np.hypot(error, other.standard_error or 0.0)
+    assert se[1] < 0.5 * (lined.standard_error or 0.0)
+    assert 1 - sums.right @ problem.priors / sums.pairs == pytest.approx(counted.risk_before, abs=0.01)
+    values = [
+        average_sequences(problem, steps[:1], seed=seed + i, first=0, last=2).distortion(problem.priors) for i in range(40)
+    ]
+    spread, said = np.var([v[0][0] for v in values], ddof=1), np.mean([v[1][0] ** 2 for v in values])
+    assert 16.3 < 39 * spread / said < 74.7  # chi2.ppf([5e-4, 0.9995], 39)

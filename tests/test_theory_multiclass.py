@@ -30,7 +30,7 @@ def budgets():
     patch = pytest.MonkeyPatch()
     patch.setattr(multiclass, "WORK", 1e7)
     patch.setattr(multiclass, "LINES", 2**13)
-    patch.setattr(multiclass, "AVERAGE_SECONDS", 1.0)
+    patch.setattr(multiclass, "ENOUGH", 1e-2)
     yield
     patch.undo()
 

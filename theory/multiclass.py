@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from theory import lines
-from theory.orthant import SCRAMBLINGS, cholesky, estimate, order_of, point_sets, separated
+from theory.orthant import SCRAMBLINGS, cholesky, estimate, lattices, order_of, point_sets, separated
 from theory.setting.errors import InputError
 from theory.setting.problem import Problem
 
@@ -23,10 +23,11 @@ WORK = 2e8  # factors Phi spent on the orthants of one layer
 LINES = 2**16  # lines spent on the flips, all classes together
 LINE_SETS = 8
 MOST = 128  # classes beyond which orthants give way to lines
-DRAWN = 2**14  # networks drawn at most
-AVERAGE_SECONDS = 4.0  # spent on the average over networks, at least one chunk a scrambling
-INNER = 16  # points of the orthants of one network
+LEAST, DRAWN = 8, 1024  # pairs of networks a scrambling, at least and at most
+ENOUGH = 2e-3  # error of the average over the average with which it stops
+WORK_OF_PAIRS = 5e7  # multiplications a scrambling where that means fewer pairs
 SOBOL = 2048  # entries of E up to which Sobol points serve
+INNER, FEW_INNER = 64, 16  # points of the orthants of a pair of networks; few where Sobol points do the better part
 CHUNK = 8  # pairs of networks a compiled call
 
 
@@ -44,7 +45,7 @@ class Change(NamedTuple):
     draws: np.ndarray = np.zeros(0)
 
 
-def centred(heads: np.ndarray) -> np.ndarray:
+def centred(heads):
     """Heads (..., K, d) less their mean row: the same decisions, no large common part to cancel."""
     return heads - heads.mean(-2, keepdims=True)
 
@@ -174,7 +175,8 @@ def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, se
 def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, seed: int = 0) -> Change:
     """What random layers W + E do on average, E independent and uniform in +-steps/2 (K,), and the distortion of single ones.
 
-    Pairs W + E, W - E, each by its orthants at common points; where there are none, along common lines.
+    Pairs W + E, W - E, each pair and the clean layer by their orthants at points of their own; where there are none, along
+    lines. More pairs until the error is below ENOUGH of the average.
 
     Returns:
         The change, with ``draws`` (n,) the distortions of independent networks.
@@ -193,31 +195,46 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
     change = _average(problem, sets, "line_average")
     if method == "line_average" or not has_orthants(problem):
         return _checked(change, method)
-    arrays, rivals = _arrays(problem), jnp.asarray(orders(problem))
-    seconds = 1e-9 * (K * (45 * K * INNER + 0.1 * K**3) + 0.5 * K * d**2)  # one network, as measured on two cores
-    pairs = int(2 ** np.floor(np.log2(np.clip(AVERAGE_SECONDS / seconds, 2 * CHUNK * SCRAMBLINGS, DRAWN) / (2 * SCRAMBLINGS))))
-    shifts, before, draws = [], [], []
-    for r in range(SCRAMBLINGS):
-        rng, parts = np.random.default_rng([seed, 6, r]), []
-        # few dimensions: Sobol points in a random order, so that a chunk is a random part of them
-        uniforms = rng.permutation(qmc.Sobol(K * d, rng=rng).random(pairs)) if K * d <= SOBOL else rng.random((pairs, K * d))
-        for chunk in range(pairs // CHUNK):
-            points = _points(problem, INNER, seed, (r, chunk), jnp.float32)
-            layers = pairs_of(uniforms[CHUNK * chunk : CHUNK * (chunk + 1)])
-            heads = np.concatenate([problem.weights[None], layers])
-            values = np.asarray(recalls(jnp.asarray(centred(heads)), *arrays, rivals, points, dependent=False))
-            parts.append(values[0] - values[1:])
-            before.append(1 - values[0])
-            draws.append(_single(parts[-1] @ problem.priors))
-        shifts.append(np.mean(parts, (0, 1)))
-    distortion = np.mean(shifts, 0)
+    arrays, rivals, clean = _arrays(problem), jnp.asarray(orders(problem)), jnp.asarray(centred(problem.weights))
+    sobol = K * d <= SOBOL
+    rngs = [np.random.default_rng([seed, 6, r]) for r in range(SCRAMBLINGS)]
+    sources = [qmc.Sobol(K * d, rng=rng) if sobol else rng for rng in rngs]
+    most = int(2 ** np.floor(np.log2(np.clip(WORK_OF_PAIRS / (K**2 * (FEW_INNER if sobol else INNER) + K**3), LEAST, DRAWN))))
+    found: list[list[np.ndarray]] = [[] for _ in rngs]
+    error, pairs = np.inf, LEAST
+    while True:  # pairs a scrambling
+        more = pairs - sum(map(len, found[0]))
+        for rng, source, parts in zip(rngs, sources, found, strict=True):
+            E = (source.random(more * K * d if not sobol else more).reshape(-1, K, d) - 0.5) * steps[:, None]
+            for first in range(0, more, CHUNK):
+                points = lattices(rng, (min(CHUNK, more - first), K), FEW_INNER if sobol else INNER, K - 1)
+                parts.append(np.asarray(_pair_recalls(clean, jnp.asarray(E[first : first + CHUNK]), *arrays, rivals, points)))
+        values = np.array([np.concatenate(parts) for parts in found])  # (R, pairs, 3, K)
+        shifts = values[:, :, :1] - values[:, :, 1:]
+        average = estimate(shifts.mean((1, 2)) @ problem.priors)
+        error = float(average.error)
+        if pairs >= most or error <= ENOUGH * abs(float(average.value)):
+            break
+        pairs *= 2
     return change._replace(
-        before=np.mean(before, 0),
-        distortion=distortion,
-        error=float(estimate(np.array(shifts) @ problem.priors).error),
+        before=1 - values[:, :, 0].mean((0, 1)),
+        distortion=shifts.mean((0, 1, 2)),
+        error=error,
         method="orthant_average",
-        draws=np.concatenate(draws) + distortion @ problem.priors,
+        draws=(shifts @ problem.priors).reshape(-1),
     )
+
+
+@jax.jit
+def _pair_recalls(clean, E, bias, means, covariances, rivals, points):
+    """(n, 3, K) recalls of the clean layer and of the pairs W + E, W - E (n, K, d), each pair at its own points."""
+
+    def one(E, points):
+        return recalls(
+            centred(jnp.stack([clean, clean + E, clean - E])), bias, means, covariances, rivals, points, dependent=False
+        )
+
+    return jax.vmap(one)(E, points)
 
 
 def _checked(change: Change, method: str | None) -> Change:
@@ -226,17 +243,6 @@ def _checked(change: Change, method: str | None) -> Change:
             f"method: {method} needs at most {MOST + 1} classes, no more than features + 1, and linearly independent contrasts"
         )
     return change
-
-
-def _single(values: np.ndarray) -> np.ndarray:
-    """Deviations of single networks from their mean, from antithetic pairs (2 n,) at common points: what the points have in
-    common goes with the mean of the pairs, and so does 1/n of the variance of these, given back."""
-    even, odd = (
-        (values[: len(values) // 2] + values[len(values) // 2 :]) / 2,
-        (values[: len(values) // 2] - values[len(values) // 2 :]) / 2,
-    )
-    even = (even - even.mean()) * np.sqrt(len(even) / (len(even) - 1))
-    return np.concatenate([even + odd, even - odd])
 
 
 def along_lines(problem: Problem, layers, *, seed: int = 0, heads: int = 1) -> np.ndarray:

@@ -71,6 +71,15 @@ def point_sets(dimensions: int, n: int, scramblings: int, *seed: int):
         yield np.clip(points, 2.0**-40, 1 - 2.0**-40)
 
 
+def lattices(rng: np.random.Generator, batch: tuple[int, ...], n: int, dimensions: int) -> np.ndarray:
+    """(*batch, n, dimensions) float32 points in the open unit cube: independent lattices with random odd multipliers, each
+    coordinate shifted at random and folded by the tent map; n a power of two. Made in no time, and each point uniform."""
+    multiplier = 2 * rng.integers(0, n // 2, (*batch, 1, dimensions), dtype=np.int32) + 1
+    shifted = (np.arange(n, dtype=np.int32)[:, None] * multiplier) % n + rng.random((*batch, 1, dimensions), np.float32)
+    shifted = shifted / np.float32(n) + rng.random((*batch, 1, dimensions), np.float32)
+    return np.clip(1 - np.abs(2 * (shifted % 1) - 1), 1e-7, 1 - 1e-7).astype(np.float32)
+
+
 def order_of(means: np.ndarray, covariances: np.ndarray) -> np.ndarray:
     """(batch, m) orders of the variables, the least likely condition first given those before it at their means.
 
