@@ -159,39 +159,3 @@ line_crossing = Result(
         ),
     ),
 )
-
-density_2, boundary_norm, v = (
-    Symbol("density_2", nonnegative=True),
-    Symbol("boundary_norm", positive=True),
-    Symbol("v", nonnegative=True),
-)
-_m = Symbol("m", positive=True)
-
-flip_law = Result(
-    name="flip_law",
-    statement="F ~ sqrt(v/pi) p_2(0+) E[|z| | m_2 = 0] as v -> 0, m_2 the lead of the decided class over the next, p_2 its "
-    "density; equal rows, variance v of an entry of E: flips grow like the step",
-    arguments=(v, density_2, boundary_norm),
-    formula=sqrt(v / pi) * density_2 * boundary_norm,
-    assumptions=("p_2 continuous at 0+", "rows of E independent, of one variance"),
-    kind="asymptotic (order 1 in the step)",
-    source="the two leading logits alone matter near the boundary",
-    steps=lambda formula: (
-        Identity(
-            text="two noises of variance v |z|^2: flips at lead m with probability Phi(-m/sqrt(2 v |z|^2)), whose integral "
-            "over m is that standard deviation over sqrt(2 pi)",
-            left=formula,
-            right=density_2 * sqrt(2 * v) * boundary_norm / sqrt(2 * pi),
-        ),
-        Identity(
-            text="Int_0^inf p_2(0) P(noise of variance 2 v |z|^2 exceeds m) dm",
-            left=formula,
-            right=density_2
-            * sympy.integrate(
-                _m * exp(-(_m**2) / (4 * v * boundary_norm**2)) / sqrt(4 * pi * v) / boundary_norm,
-                (_m, 0, sympy.oo),
-                conds="none",
-            ),
-        ),
-    ),
-)

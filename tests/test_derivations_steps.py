@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import sympy
 
-from derivations import RESULTS, binary, multiclass
+from derivations import RESULTS, binary, laws, multiclass
 from derivations.__main__ import main
 from derivations.notation import a, h_h, k4, m, mu_h, mu_mu, prior, q, r, s, sign, step, trace, v
 from derivations.result import Identity, Numeric, Result, collect
@@ -92,7 +92,22 @@ MISTAKES = {
         lambda f: 1 - f,
     ],
     "line_crossing": [lambda f: -f, lambda f: f.subs(multiclass.slope_j, -multiclass.slope_j)],
-    "flip_law": [lambda f: f.subs(v, 2 * v), lambda f: f.subs(v, v**2)],
+    "face_rate": [
+        lambda f: 2 * f,
+        lambda f: f.subs(laws.power_slope, 0),
+        lambda f: f.subs(laws.density_slope, -laws.density_slope),
+        lambda f: f.subs(multiclass.own, 0),
+    ],
+    "edge_rate": [
+        lambda f: 2 * f,
+        lambda f: f.subs(laws.kappa, 0),
+        lambda f: f.subs(laws.kappa, -laws.kappa),
+        lambda f: f.subs(multiclass.own, 0),
+        lambda f: f.subs(multiclass.rival, multiclass.own),
+    ],
+    "union_bound": [lambda f: f / 2, lambda f: f**2 * 2],
+    "bonferroni": [lambda f: f + laws.pairs, lambda f: f - laws.pairs],
+    "flip_law": [lambda f: f.subs(binary.l4, -binary.l4), lambda f: f.subs(v, 2 * v), lambda f: f.subs(v, v**2)],
 }
 CASES = [pytest.param(name, i, id=f"{name}-{i}") for name, changes in MISTAKES.items() for i in range(len(changes))]
 

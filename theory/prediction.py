@@ -1,15 +1,17 @@
 """``theory predict``: risk, distortion and flip rate of a compressed layer, with an interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
 
 from theory import binary, logit_noise, multiclass, validity
 from theory.binary import Margin, Pair, pair_of
+from theory.laws import risk_bracket
 from theory.setting.arguments import seed_of, share, whole, widths
 from theory.setting.compression import Compressed, compress
 from theory.setting.errors import InputError
@@ -134,6 +136,7 @@ class Outcome(NamedTuple):
     before: np.ndarray
     average: Average
     draws: Draws
+    notes: Mapping[str, Any] = MappingProxyType({})
 
 
 def _pair(problem: Problem, layer: Compressed, errors: str, method: str | None, seed: int) -> Outcome:
@@ -174,6 +177,7 @@ def _record(
             "by": f"theory.predict {version()}",
             "features" if isinstance(subject, Features) else "statistics": subject.provenance,
             "interval_law": outcome.draws.law,
+            **outcome.notes,
             "test_size": test_size,
             "seed": seed,
         },
@@ -218,16 +222,18 @@ def _many(problem: Problem, layers: list[Compressed], errors: str, method: str |
         changes = [multiclass.expected(problem, layer.steps, method=method, seed=seed) for layer in layers]
     outcomes = []
     for layer, change in zip(layers, changes, strict=True):
+        notes = {}
         if errors == "actual":
             variance = multiclass.statistics_variance(problem, layer.weights, change, seed=seed)
             draws, law = np.array([change.distortion @ problem.priors]), "known"
+            notes["risk_after_between"] = list(risk_bracket(problem, layer.weights))
         else:
             variance = multiclass.expected_statistics_variance(problem, layer.steps, change, seed=seed)
             draws, law = change.draws, "networks drawn"
         changed = np.maximum(change.changed @ problem.priors, np.abs(draws))
         average = Average(change.distortion, change.flips, change.error)
         outcomes.append(
-            Outcome(change.method, change.before, average, Draws(law, draws, changed, np.full(len(draws), variance)))
+            Outcome(change.method, change.before, average, Draws(law, draws, changed, np.full(len(draws), variance)), notes)
         )
     return outcomes
 
