@@ -190,9 +190,9 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
 
     few = int(2 ** np.clip(np.floor(np.log2(512 / K)), 2, 6))  # networks of a set of lines
     sets = along_lines(
-        problem, lambda r: pairs_of(np.random.default_rng([seed, 5, r]).random((few, K * d))), seed=seed, heads=2 * few
+        problem, lambda r: pairs_of(np.random.default_rng([seed, 5, r // 2]).random((few, K * d))), seed=seed, heads=2 * few
     )
-    change = _average(problem, sets, "line_average")
+    change = _average(problem, sets, "line_average")._replace(draws=_without_line_noise(sets, problem.priors))
     if method == "line_average" or not has_orthants(problem):
         return _checked(change, method)
     arrays, rivals, clean = _arrays(problem), jnp.asarray(orders(problem)), jnp.asarray(centred(problem.weights))
@@ -271,6 +271,17 @@ def _average(problem: Problem, sets: np.ndarray, method: str) -> Change:
         method=method,
         draws=shift.reshape(-1),
     )
+
+
+def _without_line_noise(sets: np.ndarray, priors: np.ndarray) -> np.ndarray:
+    """Distortions of single networks, each seen along two independent sets of lines: what the two have in common is the spread
+    over networks, the rest is noise of the lines."""
+    _, made, mended, _ = sets
+    shift = ((made - mended) @ priors).reshape(LINE_SETS // 2, 2, -1)
+    centred = shift - shift.mean((0, 2), keepdims=True)
+    common = float(np.mean(centred[:, 0] * centred[:, 1]))
+    both = centred.mean(1).reshape(-1)
+    return shift.mean() + both * np.sqrt(max(common, 0.0) / max(float(np.mean(both**2)), 1e-300))
 
 
 def _laws(problem: Problem, compressed: np.ndarray, factors: list[np.ndarray]):

@@ -28,6 +28,7 @@ METHODS = {
     ("expected", True): ("orthant_average", "line_average"),
 }
 TOLERANCE = 3e-3  # of the distortion, or a tenth of a per cent of the flip rate: else the quadrature gives way to sampling
+FEW_NETWORKS = 400  # below which the interval takes their law as normal
 SMALLEST = 4  # features below which the Edgeworth series, and its error estimate, are not trusted
 
 
@@ -280,12 +281,16 @@ def _interval(draws: Draws, distortion: float, confidence: float, test_size: int
     values, flips = draws.distortion, draws.flips
     if len(values) == 1:
         values, flips = np.repeat(values, 2**14), np.repeat(flips, 2**14)
+    variance = draws.statistics_variance
+    if len(values) < FEW_NETWORKS:  # too few for quantiles of their own: those of a normal law of their spread
+        values, variance = distortion + network * rng.standard_normal(2**14), variance.mean()
+        flips = np.maximum(flips.mean(), np.abs(values))
     if tail * len(values) < 5:
         raise InputError(
             f"confidence: expected at most {1 - 10 / len(values):.4f} for an interval from {len(values)} draws, "
             f"got {confidence}"
         )
-    values = values + np.sqrt(draws.statistics_variance) * rng.standard_normal(len(values))
+    values = values + np.sqrt(variance) * rng.standard_normal(len(values))
     if test_size is not None:  # errors made and mended are counts: their difference in whole samples
         made = np.clip((np.maximum(flips, np.abs(values)) + values) / 2, 0, 1)
         mended = np.clip(made - values, 0, 1 - made)

@@ -1,0 +1,137 @@
+"""``python -m simulate.experiments.many_accuracy``: expected distortion of more than two classes against conditional Monte
+Carlo: predicted, by the law of small steps, and by the textbook.
+
+Reference: sequences (``simulate.sequential``) where the contrasts are independent, else lines (``simulate.conditional``).
+"""
+
+import itertools
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from simulate.conditional import count_lines
+from simulate.experiments.textbook import textbook
+from simulate.generator import synthetic
+from simulate.sequential import average_sequences
+from theory.laws import small_steps
+from theory.prediction import predict
+from theory.setting.compression import compress
+from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
+from theory.setting.problem import Problem
+
+CLASSES, FEATURES, BITS = (3, 10, 100), (16, 64, 512), (2, 3, 4, 5, 6, 7, 8)
+LAYERS, GRANULARITIES = ("optimal", "perturbed"), ("tensor", "channel")
+SEPARATION = 3.5
+KNOWN = 1.2e-3  # standard error of the reference over its value
+MOST = 2**17  # pairs of networks, or lines, at most; at K = 100 a sixteenth
+FORMULAS = ("square_law", "plain_mean", "top_rival", "pairwise_q", "sakr_1", "sakr_2")
+
+
+def many_accuracy(
+    *, classes: Sequence[int] = CLASSES, features: Sequence[int] = FEATURES, bits: Sequence[int] = BITS, seed: int = 0
+) -> list[dict]:
+    """A row per problem, granularity and width.
+
+    Optimal layers have equal priors, perturbed ones unequal. ``allowed`` is true where predict is within 0.5 % of the
+    reference or 0.2 % of the spread over networks.
+    """
+    rows = []
+    for K, d, layer, granularity in progress(
+        list(itertools.product(classes, features, LAYERS, GRANULARITIES)), what="problems"
+    ):
+        priors = "equal" if layer == "optimal" else "unequal"
+        problem = synthetic(classes=K, features=d, separation=SEPARATION, priors=priors, layer=layer, seed=seed)
+        question: dict = dict(scheme="symmetric", bits=bits, per_channel=granularity == "channel", errors="expected")
+        steps = np.stack([compress(problem.weights, "symmetric", b, per_channel=question["per_channel"]).steps for b in bits])
+        how, values, errors = reference(problem, steps, seed=seed + 1)
+        records = predict(problem, seed=seed, **question)
+        for i, one in enumerate(records):
+            spread, gap = one.interval_sources["network"], abs(one.distortion - values[i])
+            rows.append(
+                {
+                    "K": K,
+                    "d": d,
+                    "layer": layer,
+                    "granularity": granularity,
+                    "bits": one.bits,
+                    "method": one.method,
+                    "reference_method": how,
+                    "reference": float(values[i]),
+                    "standard_error": float(errors[i]),
+                    "spread": spread,
+                    "predict": one.distortion,
+                    "predict_error": one.numerical_error,
+                    "allowed": bool(gap <= max(5e-3 * abs(values[i]), 2e-3 * spread)),
+                    "square_law": float(small_steps(problem, steps[i], seed=seed).distortion.value),
+                    **textbook(problem, steps[i], seed=seed),
+                }
+            )
+    return rows
+
+
+def reference(problem: Problem, steps: np.ndarray, *, seed: int) -> tuple[str, np.ndarray, np.ndarray]:
+    """Method, expected distortions (B,) and standard errors: known to KNOWN or as well as the budget allows."""
+    K, done, blocks = problem.classes, 0, 4
+    budget = MOST if K < 50 else MOST // 16
+    sequences = problem.features >= K - 1
+    sums = lines = None
+    while True:
+        if sequences:
+            points = 8 if problem.features < 64 else 32
+            sums = average_sequences(problem, steps, seed=seed, first=done, last=blocks, points=points, onto=sums)
+            units, (values, errors) = sums.pairs, sums.distortion(problem.priors)
+        else:
+            more = count_lines(problem, steps=steps, seed=seed, first=done, last=blocks)
+            lines = more if lines is None else lines + more
+            units, values = lines.lines, lines.shift @ problem.priors / lines.lines
+            errors = np.sqrt(np.maximum(lines.squares[:, 0] / units - values**2, 0) / (units - 1))
+        if units >= budget or np.all(errors <= KNOWN * np.abs(values)):
+            return ("sequences" if sequences else "lines"), values, errors
+        done, blocks = blocks, 2 * blocks
+
+
+def worst(rows: Sequence[dict]) -> list[dict]:
+    """By K, d and width: predict's worst relative error, and of each formula the ratio to the reference farthest from 1."""
+    table = []
+    for K, d, width in sorted({(row["K"], row["d"], row["bits"]) for row in rows}):
+        cell = [row for row in rows if (row["K"], row["d"], row["bits"]) == (K, d, width)]
+        line = {
+            "K": K,
+            "d": d,
+            "bits": width,
+            "cells": len(cell),
+            "allowed": sum(row["allowed"] for row in cell),
+            "reference_noise": max(row["standard_error"] / abs(row["reference"]) for row in cell),
+            "predict": max(abs(row["predict"] / row["reference"] - 1) for row in cell),
+        }
+        for name in FORMULAS:
+            ratios = [row[name] / row["reference"] for row in cell if row[name] is not None]
+            line[name] = max(ratios, key=lambda x: abs(x - 1)) if ratios else None
+        table.append(line)
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="simulate.experiments.many_accuracy", description=__doc__)
+    parser.add_argument("--classes", type=whole_number(3), nargs="+", default=CLASSES, metavar="K", help="default 3 10 100")
+    parser.add_argument("--features", type=whole_number(1), nargs="+", default=FEATURES, metavar="d", help="default 16 64 512")
+    add_seed(parser)
+    add_json(parser)
+
+    def work(a) -> int:
+        rows = many_accuracy(classes=a.classes, features=a.features, seed=a.seed)
+        if a.json:
+            print_json(rows)
+            return 0
+        print("Worst |predict/reference - 1| of the expected distortion, and each formula over the reference")
+        table = worst(rows)
+        print_table(table, list(table[0]))
+        return 0
+
+    parser.set_defaults(run=work)
+    return run(parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
