@@ -16,6 +16,7 @@ _HOMES = {
     "extract": "simulate.networks.extract",
     "train": "simulate.networks.training",
     "check": "simulate.experiments.hypotheses",
+    "benchmark": "simulate.experiments.benchmark",
 }
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -25,7 +25,7 @@ NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="simulate", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
-    for add in (_add_synthetic, _add_train, _add_extract, _add_fit, _add_run, _add_measure, _add_check):
+    for add in (_add_synthetic, _add_train, _add_extract, _add_fit, _add_run, _add_measure, _add_check, _add_benchmark):
         add(commands)
     return run(parser, argv)
 
@@ -216,6 +216,28 @@ def _add_check(commands) -> None:
         )
         for record in records:
             print(record["sentence"])
+
+    command.set_defaults(run=work)
+
+
+def _add_benchmark(commands) -> None:
+    command = commands.add_parser("benchmark", help="what the mathematics and the compiled code gain on this machine")
+    command.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="counting, known, thousand, grid, orthant, expected, memory, device (default: all, some minutes)",
+    )
+    add_seed(command)
+    add_json(command)
+
+    def work(a: argparse.Namespace) -> None:
+        records = simulate.benchmark(a.names, seed=a.seed)
+        if a.json:
+            print_json(records)
+            return
+        print(records[0]["device"])
+        print_table(records, ["benchmark", "quantity", "value", "unit", "bar", "holds", "note"])
 
     command.set_defaults(run=work)
 

@@ -61,8 +61,11 @@ def nothing(layers: int, classes: int) -> Tally:
 
 def factor(covariance: np.ndarray) -> np.ndarray:
     """L with L L' = covariance, also for a singular one."""
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0))
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def reduced_heads(problem: Problem, errors: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

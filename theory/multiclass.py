@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from theory import lines
-from theory.orthant import SCRAMBLINGS, cholesky, estimate, lattices, order_of, point_sets, separated
+from theory.orthant import SCRAMBLINGS, cholesky, estimate, lattices, order_of, separated, shifted_sets
 from theory.setting.errors import InputError
 from theory.setting.problem import Problem
 
@@ -135,11 +135,13 @@ def _arrays(problem: Problem):
     return jnp.asarray(problem.bias), jnp.asarray(problem.means), jnp.asarray(covariances)
 
 
-def _points(problem: Problem, n: int, seed: int, scrambling: tuple[int, ...], dtype) -> jax.Array:
-    """(K, n, K - 1) points of one scrambling, independent between the classes."""
+def _points(problem: Problem, n: int, seed: int, scrambling: int, dtype=jnp.float64) -> jax.Array:
+    """(K, n, K - 1) points of one scrambling; n a power of two."""
     K = problem.classes
-    sets = [next(iter(point_sets(K - 1, n, 1, seed, 3, *scrambling, k))) for k in range(K)]
-    return jnp.asarray(np.stack(sets), dtype)
+    points = shifted_sets(np.random.default_rng([seed, 3, scrambling]), K, n, K - 1)
+    if dtype == jnp.float32:
+        points = np.clip(points, 1e-7, 1 - 1e-7)
+    return jnp.asarray(points, dtype)
 
 
 def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, seed: int = 0) -> list[Change]:
@@ -153,14 +155,7 @@ def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, se
         return [_checked(change, method) for change in changes]
     K = problem.classes
     n = int(2 ** np.clip(np.floor(np.log2(WORK / SCRAMBLINGS / (2 * K * (K - 1)))), 7, 15))
-    heads, rivals = jnp.asarray(centred(np.concatenate([problem.weights[None], layers]))), jnp.asarray(orders(problem))
-    arrays, dependent = _arrays(problem), not all(_independent(problem, layer) for layer in layers)
-    replicates = np.array(
-        [
-            np.asarray(recalls(heads, *arrays, rivals, _points(problem, n, seed, (r,), jnp.float64), dependent=dependent))
-            for r in range(SCRAMBLINGS)
-        ]
-    )  # (R, 1 + B, K)
+    replicates = orthants(problem, layers, n=n, seed=seed)
     found = []
     for i, change in enumerate(changes):
         shift = replicates[:, 0] - replicates[:, 1 + i]
@@ -170,6 +165,19 @@ def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, se
             change = change._replace(before=before, distortion=shift.mean(0), error=error, method="orthants")
         found.append(change)
     return found
+
+
+def orthants(problem: Problem, layers: np.ndarray, *, n: int, seed: int, dtype=jnp.float64) -> np.ndarray:
+    """(SCRAMBLINGS, 1 + B, K) recalls of the clean and the known compressed layers (B, K, d), each at the same n points, in
+    the given precision: below 1e-9 single precision ends."""
+    heads, rivals = jnp.asarray(centred(np.concatenate([problem.weights[None], layers]))), jnp.asarray(orders(problem))
+    arrays, dependent = _arrays(problem), not all(_independent(problem, layer) for layer in layers)
+    return np.array(
+        [
+            np.asarray(recalls(heads, *arrays, rivals, _points(problem, n, seed, r, dtype), dependent=dependent))
+            for r in range(SCRAMBLINGS)
+        ]
+    )
 
 
 def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, seed: int = 0) -> Change:
@@ -195,13 +203,28 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
     change = _average(problem, sets, "line_average")._replace(draws=_without_line_noise(sets, problem.priors))
     if method == "line_average" or not has_orthants(problem):
         return _checked(change, method)
+    values, error = orthant_pairs(problem, steps, seed=seed)
+    shifts = values[:, :, :1] - values[:, :, 1:]
+    return change._replace(
+        before=1 - values[:, :, 0].mean((0, 1)),
+        distortion=shifts.mean((0, 1, 2)),
+        error=error,
+        method="orthant_average",
+        draws=(shifts @ problem.priors).reshape(-1),
+    )
+
+
+def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float]:
+    """Recalls (SCRAMBLINGS, pairs, 3, K) of the clean layer, W + E and W - E for each of the pairs, and the 95 % error of the
+    average distortion."""
+    K, d = problem.weights.shape
     arrays, rivals, clean = _arrays(problem), jnp.asarray(orders(problem)), jnp.asarray(centred(problem.weights))
     sobol = K * d <= SOBOL
     rngs = [np.random.default_rng([seed, 6, r]) for r in range(SCRAMBLINGS)]
     sources = [qmc.Sobol(K * d, rng=rng) if sobol else rng for rng in rngs]
     most = int(2 ** np.floor(np.log2(np.clip(WORK_OF_PAIRS / (K**2 * (FEW_INNER if sobol else INNER) + K**3), LEAST, DRAWN))))
     found: list[list[np.ndarray]] = [[] for _ in rngs]
-    error, pairs = np.inf, LEAST
+    pairs = LEAST
     while True:  # pairs a scrambling
         more = pairs - sum(map(len, found[0]))
         for rng, source, parts in zip(rngs, sources, found, strict=True):
@@ -214,15 +237,8 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
         average = estimate(shifts.mean((1, 2)) @ problem.priors)
         error = float(average.error)
         if pairs >= most or error <= ENOUGH * abs(float(average.value)):
-            break
+            return values, error
         pairs *= 2
-    return change._replace(
-        before=1 - values[:, :, 0].mean((0, 1)),
-        distortion=shifts.mean((0, 1, 2)),
-        error=error,
-        method="orthant_average",
-        draws=(shifts @ problem.priors).reshape(-1),
-    )
 
 
 @jax.jit
@@ -308,7 +324,7 @@ def statistics_variance(problem: Problem, What: np.ndarray, change: Change, seed
     if not has_orthants(problem):
         return between + float(np.sum(pi**2 * (change.changed - change.distortion**2) / n))
     heads, rivals = centred(np.stack([problem.weights, What])), orders(problem)
-    points = np.asarray(_points(problem, 256, seed, (SCRAMBLINGS,), jnp.float64))
+    points = np.asarray(_points(problem, 256, seed, SCRAMBLINGS))
     within, flat = 0.0, heads.reshape(2 * K, -1)
     for k in range(K):
         S = problem.covariance(k)

@@ -25,7 +25,9 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
     Bad input (:class:`InputError`) is one line on stderr and code 2; Ctrl-C is one line and code 130; a reader that
     closes the pipe early (``| head``) ends the command quietly.
     """
-    _keep_compiled()
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for name, value in keep_compiled(home / "compressed-network-theory").items():
+        os.environ.setdefault(name, value)
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments) or 0)
@@ -40,12 +42,13 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
         return 0
 
 
-def _keep_compiled() -> None:
-    """Let JAX keep what it compiles between commands, unless the environment says where or that it should not."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "compressed-network-theory"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+def keep_compiled(folder: Path | str) -> dict[str, str]:
+    """The environment with which JAX keeps everything it compiles in a folder, between commands."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
