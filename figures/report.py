@@ -13,13 +13,36 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from figures import actual_errors, compare, distortion, failure_map, real_hypotheses, real_pairs, spread, style
+from figures import (
+    actual_errors,
+    compare,
+    distortion,
+    failure_map,
+    many_classes,
+    real_classes,
+    real_hypotheses,
+    real_pairs,
+    slopes,
+    spread,
+    style,
+)
 from theory.setting.door import say
 from theory.setting.errors import InputError
 from theory.setting.precision import in_float64
 
 FIGURES: dict[str, ModuleType] = {
-    module.NAME: module for module in (distortion, failure_map, spread, actual_errors, real_pairs, real_hypotheses)
+    module.NAME: module
+    for module in (
+        distortion,
+        failure_map,
+        spread,
+        actual_errors,
+        many_classes,
+        slopes,
+        real_pairs,
+        real_classes,
+        real_hypotheses,
+    )
 }
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.lines import Line2D
 
-from figures import compare, failure_map, real_hypotheses, real_pairs, style
+from figures import compare, failure_map, real_hypotheses, real_pairs, slopes, style
 from figures.report import FIGURES, report
+from simulate.experiments.all_classes import shipped_classes
 from simulate.experiments.halves import COUNTS, shipped
 from theory.setting.errors import InputError
 
@@ -55,6 +56,39 @@ def test_shipped_data_are_whole_and_carry_their_provenance():
     for row in counts:
         assert row["flips"] == row["made"] + row["mended"]
         assert row["n"] >= row["flips"]
+
+
+def test_shipped_counts_of_all_classes_belong_to_the_same_half():
+    """Ten classes: as many images as the pairs of one class make together, recalls that give back the counts."""
+    rows, (_, pairs, _) = shipped_classes(), shipped()
+    assert len(rows) == 3 * 2 * 5
+    n = {(row["first"], row["second"]): row["n"] for row in pairs}
+    assert {row["n"] for row in rows} == {sum(n.values()) / 9}
+    for row in rows:
+        drop = sum(row[f"share_{k}"] * (row[f"recall_before_{k}"] - row[f"recall_after_{k}"]) for k in range(10))
+        assert drop == pytest.approx((row["made"] - row["mended"]) / row["n"], abs=1e-12)
+
+
+def test_the_slopes_draw_ratios_to_the_simulation():
+    names = (
+        "reference",
+        "standard_error",
+        *slopes.FORMULAS,
+        "flips",
+        "flip_law",
+        "counted_flips",
+        "counted_flips_standard_error",
+    )
+    table = [
+        {"K": K, "d": d, "bits": bits, "step": 2.0**-bits, **dict.fromkeys(names, 0.01), "pairwise_q": 0.02, "sakr_1": None}
+        for K, d in slopes.PROBLEMS
+        for bits in slopes.BITS
+    ]
+    figure = slopes.draw(table)
+    drawn = {line.get_label(): np.asarray(line.get_ydata(), float) for line in figure.axes[2].lines}
+    np.testing.assert_allclose(drawn[slopes.FORMULAS["pairwise_q"]["label"]], 2.0)
+    np.testing.assert_allclose(drawn[slopes.FORMULAS["predict"]["label"]], 1.0)
+    plt.close(figure)
 
 
 def test_the_report_writes_pdf_png_csv_and_the_comparison(tmp_path):

@@ -428,7 +428,7 @@ def test_one_and_two_devices_count_the_same():
             np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_sequences_agree_with_counts_and_lines_and_know_their_error(shared, seed):
     """Unequal steps; the mirrored pairs against counted networks and against lines at 6 bits, where counting is blind."""
     problem = random_problem(9, seed + 70, K=4, shared=shared)
@@ -436,8 +436,8 @@ def test_sequences_agree_with_counts_and_lines_and_know_their_error(shared, seed
     sums = average_sequences(problem, steps, seed=seed, first=0, last=40)
     mean, se = sums.distortion(problem.priors)
     question: dict = dict(scheme="symmetric", errors="expected", per_channel=True, seed=seed)
-    (counted,) = run(problem, bits=[3], n=2_000_000, **question)
-    (lined,) = run(problem, bits=[6], method="conditional", n=400_000, **question)
+    (counted,) = run(problem, bits=[3], n=1_000_000, **question)
+    (lined,) = run(problem, bits=[6], method="conditional", n=200_000, **question)
     for value, error, other in ((mean[0], se[0], counted), (mean[1], se[1], lined)):
         assert abs(value - other.distortion) < 4.5 * np.hypot(error, other.standard_error or 0.0)
     assert se[1] < 0.5 * (lined.standard_error or 0.0)

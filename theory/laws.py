@@ -16,6 +16,7 @@ from theory.orthant import SCRAMBLINGS, Estimate, estimate
 from theory.setting.problem import Problem
 
 DRAWS = 2**15  # faces, as many edges
+MOST = 128  # classes beyond which the pairs of rivals are too many for Bonferroni's inequality
 
 
 class Laws(NamedTuple):
@@ -157,25 +158,29 @@ def _flips(leads: list[_Leads], sigma: np.ndarray, n: int, rng: np.random.Genera
 
 def risk_bracket(problem: Problem, weights: np.ndarray) -> tuple[float, float]:
     """Certified bounds of the risk of a known head (K, d): Bonferroni's inequality and the union bound, by class clipped to
-    what the likeliest rival alone says and to 1.
+    what the likeliest rival alone says and to 1. Beyond MOST classes the likeliest rival alone bounds from below.
 
     Kind: bound (both sides). Assumes features Gaussian given the class.
     """
     low = high = 0.0
+    images = None
     for k, root in enumerate(roots(problem)):
+        if images is None or not problem.shared:
+            images = weights @ root
         others = np.delete(np.arange(problem.classes), k)
-        contrast = (weights[others] - weights[k]) @ root
+        contrast = images[others] - images[k]
         mean = (weights[others] - weights[k]) @ problem.means[k] + problem.bias[others] - problem.bias[k]
         sd = np.linalg.norm(contrast, axis=1)
         fixed = np.where((mean > 0) | ((mean == 0) & (others < k)), np.inf, -np.inf)
         u = np.where(sd > 0, mean / np.where(sd > 0, sd, 1.0), fixed)
-        unit = contrast / np.maximum(sd, 1e-300)[:, None]
-        correlation = np.clip(unit @ unit.T, -1, 1)
-        single = ndtr(u)
-        i, j = np.triu_indices(len(others), 1)
-        both = bivariate(u[i], u[j], correlation[i, j])
+        single, below = ndtr(u), 0.0
+        if problem.classes <= MOST:
+            unit = contrast / np.maximum(sd, 1e-300)[:, None]
+            correlation = np.clip(unit @ unit.T, -1, 1)
+            i, j = np.triu_indices(len(others), 1)
+            both = bivariate(u[i], u[j], correlation[i, j])
+            below = float(evaluate("bonferroni")(singles=single.sum(), pairs=both.sum()))
         union = float(evaluate("union_bound")(singles=single.sum()))
-        below = float(evaluate("bonferroni")(singles=single.sum(), pairs=both.sum()))
         low += problem.priors[k] * max(below, float(single.max()))
         high += problem.priors[k] * min(union, 1.0)
     return float(low), float(high)

@@ -7,7 +7,7 @@ averaged over scrambled Sobol points. The line of a class runs towards one of it
 probability of error.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from scipy.special import ndtri as ndtri_numpy
 from theory.orthant import Phi, point_sets
 
 REACH = 9.0  # standard deviations along a line beyond which nothing is looked at: 2e-19
+ALIKE = 1e-12  # variance of a contrast over that of its logits below which the two rows give no direction
 PARALLEL = 1e-12  # slope difference over slopes below which two logits never cross
 
 
@@ -39,8 +40,10 @@ def law(heads: np.ndarray, bias: np.ndarray, mean: np.ndarray, root: np.ndarray)
 
 def rivals(k: int, one: Law) -> np.ndarray:
     """(K,) probabilities of choosing each rival of class k as the direction of a line: as P(it beats k in the clean head)."""
-    contrast = one.factor[0, k] - one.factor[0]
-    sd = np.sqrt(np.sum(contrast**2, 1))
+    clean = one.factor[0]
+    power = np.einsum("jr,jr->j", clean, clean)
+    variance = power[k] + power - 2 * clean @ clean[k]
+    sd = np.sqrt(np.where(variance > ALIKE * (power[k] + power), variance, 0.0))
     margin = one.mean[0, k] - one.mean[0]
     beaten = ndtr_numpy(-margin / np.maximum(sd, 1e-300))
     beaten[k] = 0
@@ -64,16 +67,15 @@ def lines(k: int, one: Law, points: np.ndarray) -> Lines:
     """The lines of class k at points (n, r + 1) of the unit cube; the last coordinate chooses the rival."""
     share = np.cumsum(rivals(k, one))
     chosen = np.minimum(np.searchsorted(share, points[:, -1] * share[-1], side="right"), len(share) - 1)
-    contrast = one.factor[0, k] - one.factor[0]
-    size = np.linalg.norm(contrast, axis=1)
-    unit = contrast / np.maximum(size, 1e-300)[:, None]
-    u = unit[chosen]
+    u = one.factor[0, k] - one.factor[0, chosen]
+    u = u / np.maximum(np.linalg.norm(u, axis=1, keepdims=True), 1e-300)
     g = ndtri_numpy(points[:, :-1])
     g = g - np.sum(g * u, 1, keepdims=True) * u
     H, K, r = one.factor.shape
     flat = one.factor.reshape(H * K, r)
     start = (g @ flat.T).reshape(-1, H, K) + one.mean
-    slope = (unit @ flat.T).reshape(-1, H, K)[chosen]
+    directions, which = np.unique(chosen, return_index=True)  # no more than there are rivals
+    slope = (u[which] @ flat.T).reshape(-1, H, K)[np.searchsorted(directions, chosen)]
     return Lines(start, slope)
 
 
@@ -85,12 +87,12 @@ def _between(low: jax.Array, high: jax.Array) -> jax.Array:
 
 @jax.jit
 def compare(start: jax.Array, slope: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Along lines (n, H, K) of class k, for each compressed head (the clean one is head 0), averaged over the lines.
+    """Along each of n lines (n, H, K) of class k, for each compressed head (the clean one is head 0).
 
     Both decisions are followed from tau = -REACH to REACH, from one crossing of either to the next.
 
     Returns:
-        right, made, mended and flipped, each (H - 1,): P(clean right), P(only clean right), P(only compressed right), P(the
+        right, made, mended and flipped, each (n, H - 1): P(clean right), P(only clean right), P(only compressed right), P(the
         decisions differ). Equal logits go to the lowest class.
     """
     n, H, K = start.shape
@@ -131,22 +133,23 @@ def compare(start: jax.Array, slope: jax.Array, k: jax.Array) -> tuple[jax.Array
     first = jnp.argmax(a - REACH * b, -1)
     zero = jnp.zeros((4, n, H - 1), start.dtype)
     _, _, sums = jax.lax.while_loop(live, step, (jnp.full((n, H - 1), -REACH, start.dtype), first, zero))
-    right, made, mended, flipped = jnp.mean(sums, 1)
+    right, made, mended, flipped = sums
     return right, made, mended, flipped
 
 
-def class_change(laws: Iterable[Law], *, n: int, seed: tuple[int, ...], block: int = 512) -> np.ndarray:
-    """(4, B, K): :func:`compare` averaged over n lines of every class, for each compressed head.
+def class_change(laws: Iterable[Law], *, n: int, seeds: Sequence[tuple[int, ...]], block: int = 512) -> np.ndarray:
+    """(4, sets, B, K): :func:`compare` averaged over n lines of every class, for each of the sets and each compressed head.
 
     Args:
-        laws: per class its :class:`Law`. n: a power of two. seed: of the points, independent between the classes.
+        laws: per class its :class:`Law`. n: a power of two. seeds: one a set of points, independent between the classes.
     """
     found = []
     for k, one in enumerate(laws):
-        (points,) = point_sets(one.factor.shape[-1] + 1, n, 1, *seed, 4, k)
+        points = np.concatenate([next(iter(point_sets(one.factor.shape[-1] + 1, n, 1, *seed, 4, k))) for seed in seeds])
         parts = []
-        for first in range(0, n, block):
+        for first in range(0, len(points), block):
             chosen = lines(k, one, points[first : first + block])
             parts.append(np.array(compare(jnp.asarray(chosen.start), jnp.asarray(chosen.slope), jnp.asarray(k))))
-        found.append(np.mean(parts, 0))  # blocks of one size
+        sums = np.concatenate(parts, 1)  # (4, sets n, B)
+        found.append(sums.reshape(4, len(seeds), n, -1).mean(2))
     return np.moveaxis(np.array(found), 0, -1)

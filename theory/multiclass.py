@@ -19,7 +19,9 @@ from theory.orthant import SCRAMBLINGS, cholesky, estimate, lattices, order_of, 
 from theory.setting.errors import InputError
 from theory.setting.problem import Problem
 
-WORK = 2e8  # factors Phi spent on the orthants of one layer
+WORK = 5e7  # factors Phi spent on the orthants of one layer
+PRECISE = 2e-3  # error of a distortion over itself, or over a tenth of the flips where it nearly cancels, with which they stop
+DOUBLE = 16  # classes up to which they are integrated in double precision
 LINES = 2**16  # lines spent on the flips, all classes together
 LINE_SETS = 8
 MOST = 128  # classes beyond which orthants give way to lines
@@ -95,20 +97,19 @@ def orders(problem: Problem) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames="dependent")
-def recalls(heads, bias, means, covariances, rivals, points, *, dependent: bool) -> jax.Array:
-    """(H, K) probabilities that each class is decided when it is true.
+def contrasts(heads, bias, means, covariances, rivals, *, dependent: bool) -> tuple[jax.Array, jax.Array]:
+    """Law of the contrasts a_k - a_j of each class k over its rivals: means (K, H, K - 1) and lower factors of the covariances.
 
     Args:
         heads: (H, K, d), less their mean row. bias: (K,). means: (K, d). covariances: (1 or K, d, d).
-        rivals: (K, K - 1). points: (K, n, K - 1), in the precision of the integration.
-        dependent: whether contrasts may be functions of each other (slower).
+        rivals: (K, K - 1). dependent: whether contrasts may be functions of each other (slower).
     """
     logits = jnp.einsum("hjd,kd->khj", heads, means) + bias[None, None]
     shared = covariances.shape[0] == 1
     grams = jnp.einsum("hid,hjd->hij", heads @ covariances[0], heads)[None] if shared else None
 
     def one_class(inputs):
-        k, logit, rival, u, S = inputs
+        k, logit, rival, S = inputs
         gram = grams[0] if grams is not None else jnp.einsum("hid,hjd->hij", heads @ S, heads)
         mean = logit[:, k][:, None] - logit[:, rival]
         cross = gram[:, k][:, rival]
@@ -121,13 +122,27 @@ def recalls(heads, bias, means, covariances, rivals, points, *, dependent: bool)
         constant = jnp.where(gap == 0, jnp.where(k < rival, 1.0, -1.0), gap)
         mean = jnp.where(same, constant[None], mean)
         covariance = jnp.where(same[:, :, None] | same[:, None, :], 0.0, covariance)
-        L = cholesky(covariance) if dependent else jnp.linalg.cholesky(covariance)
-        values = jax.vmap(separated, (0, 0, None))(mean.astype(u.dtype), L.astype(u.dtype), u)
-        return jnp.mean(values, 1, dtype=logit.dtype)
+        return mean, cholesky(covariance) if dependent else jnp.linalg.cholesky(covariance)
 
     K = means.shape[0]
-    each = covariances if not shared else jnp.zeros((K, 1, 1))
-    return jax.lax.map(one_class, (jnp.arange(K), logits, rivals, points, each)).T
+    return jax.lax.map(one_class, (jnp.arange(K), logits, rivals, covariances if not shared else jnp.zeros((K, 1, 1))))
+
+
+@jax.jit
+def recalls(means, factors, points) -> jax.Array:
+    """(H, K) probabilities that all contrasts of a class are positive: that it is decided when it is true.
+
+    Args:
+        means (K, H, K - 1), factors (K, H, K - 1, K - 1): as :func:`contrasts` gives them.
+        points: (K, n, K - 1), in the precision of the integration.
+    """
+
+    def one_class(inputs):
+        mean, L, u = inputs
+        values = jax.vmap(separated, (0, 0, None))(mean.astype(u.dtype), L.astype(u.dtype), u)
+        return jnp.mean(values, 1, dtype=mean.dtype)
+
+    return jax.lax.map(one_class, (means, factors, points)).T
 
 
 def _arrays(problem: Problem):
@@ -149,13 +164,22 @@ def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, se
 
     Kind: exact up to the reported errors. Assumes features Gaussian given the class.
     """
-    sets = along_lines(problem, lambda _: layers, seed=seed)
+    sets = along_lines(problem, layers, seed=seed)
     changes = [_average(problem, sets[:, :, [i]], "lines") for i in range(len(layers))]
     if method == "lines" or not has_orthants(problem):
         return [_checked(change, method) for change in changes]
     K = problem.classes
-    n = int(2 ** np.clip(np.floor(np.log2(WORK / SCRAMBLINGS / (2 * K * (K - 1)))), 7, 15))
-    replicates = orthants(problem, layers, n=n, seed=seed)
+    most = int(2 ** np.clip(np.floor(np.log2(WORK / SCRAMBLINGS / (2 * K * (K - 1)))), 7, 15))
+    n, dtype = min(most, 128), jnp.float64 if K <= DOUBLE else jnp.float32
+    while True:
+        replicates = orthants(problem, layers, n=n, seed=seed, dtype=dtype)
+        average = estimate((replicates[:, :1] - replicates[:, 1:]) @ problem.priors)
+        scale = [
+            max(abs(D), 0.1 * float(change.flips @ problem.priors)) for D, change in zip(average.value, changes, strict=True)
+        ]
+        if n == most or np.all(average.error <= PRECISE * np.array(scale)):
+            break
+        n = min(most, 4 * n)
     found = []
     for i, change in enumerate(changes):
         shift = replicates[:, 0] - replicates[:, 1 + i]
@@ -172,12 +196,8 @@ def orthants(problem: Problem, layers: np.ndarray, *, n: int, seed: int, dtype=j
     the given precision: below 1e-9 single precision ends."""
     heads, rivals = jnp.asarray(centred(np.concatenate([problem.weights[None], layers]))), jnp.asarray(orders(problem))
     arrays, dependent = _arrays(problem), not all(_independent(problem, layer) for layer in layers)
-    return np.array(
-        [
-            np.asarray(recalls(heads, *arrays, rivals, _points(problem, n, seed, r, dtype), dependent=dependent))
-            for r in range(SCRAMBLINGS)
-        ]
-    )
+    law = contrasts(heads, *arrays, rivals, dependent=dependent)
+    return np.array([np.asarray(recalls(*law, _points(problem, n, seed, r, dtype))) for r in range(SCRAMBLINGS)])
 
 
 def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, seed: int = 0) -> Change:
@@ -246,9 +266,8 @@ def _pair_recalls(clean, E, bias, means, covariances, rivals, points):
     """(n, 3, K) recalls of the clean layer and of the pairs W + E, W - E (n, K, d), each pair at its own points."""
 
     def one(E, points):
-        return recalls(
-            centred(jnp.stack([clean, clean + E, clean - E])), bias, means, covariances, rivals, points, dependent=False
-        )
+        law = contrasts(centred(jnp.stack([clean, clean + E, clean - E])), bias, means, covariances, rivals, dependent=False)
+        return recalls(*law, points)
 
     return jax.vmap(one)(E, points)
 
@@ -261,16 +280,17 @@ def _checked(change: Change, method: str | None) -> Change:
     return change
 
 
-def along_lines(problem: Problem, layers, *, seed: int = 0, heads: int = 1) -> np.ndarray:
-    """(4, LINE_SETS, B, K): right, made, mended and flipped of the compressed layers (B, K, d) that ``layers(r)`` gives for
-    each set r of lines; the more layers, the fewer lines."""
+def along_lines(problem: Problem, layers, *, seed: int = 0, heads: int | None = None) -> np.ndarray:
+    """(4, LINE_SETS, B, K): right, made, mended and flipped of the compressed layers (B, K, d), or of those that ``layers(r)``
+    gives for each set r of lines, ``heads`` of them; the more layers, the fewer lines."""
     K, factors = problem.classes, roots(problem)
-    found = []
-    for r in range(LINE_SETS):
-        compressed = layers(r)
-        n = int(2 ** np.clip(np.floor(np.log2(LINES * 4 / K / LINE_SETS / (3 + heads))), 3, 13))
-        found.append(lines.class_change(_laws(problem, compressed, factors), n=n, seed=(seed, r)))
-    return np.moveaxis(np.array(found), 1, 0)
+    count = heads if heads is not None else len(layers)
+    n = int(2 ** np.clip(np.floor(np.log2(LINES * 4 / K / LINE_SETS / (3 + count))), 3, 13))
+    seeds = [(seed, r) for r in range(LINE_SETS)]
+    if heads is None:
+        return lines.class_change(_laws(problem, layers, factors), n=n, seeds=seeds)
+    parts = [lines.class_change(_laws(problem, layers(r), factors), n=n, seeds=[one]) for r, one in enumerate(seeds)]
+    return np.concatenate(parts, 1)
 
 
 def _average(problem: Problem, sets: np.ndarray, method: str) -> Change:

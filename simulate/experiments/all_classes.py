@@ -8,9 +8,11 @@ Distribution-free expected: random errors averaged over the features of the half
 import itertools
 import sys
 from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
 
 from simulate.counting import measure
-from simulate.experiments.halves import BITS, split, summary
+from simulate.experiments.halves import BITS, NAME, read_table, split, summary, write_table
 from simulate.feature_models.gaussian import fit
 from theory.prediction import predict
 from theory.setting.compression import SCHEMES
@@ -53,13 +55,38 @@ def all_classes(
     return rows
 
 
+def measured_classes(features: Features, *, schemes: Sequence[str] = tuple(SCHEMES), bits: Sequence[int] = BITS) -> list[dict]:
+    """Counts of all classes at once on these samples, a row per scheme, granularity and width, with every class's recall."""
+    rows = []
+    for scheme, channel in itertools.product(schemes, (False, True)):
+        for one in measure(features, scheme=scheme, bits=bits, per_channel=channel):
+            row = {"scheme": scheme, "granularity": one.granularity, "bits": one.bits, "n": one.n}
+            row |= {key: one.provenance[key] for key in ("made", "mended", "flips")}
+            for k, by_class in enumerate(one.per_class):
+                row |= {f"share_{k}": by_class["prior"]}
+                row |= {f"{key}_{k}": by_class[key] for key in ("recall_before", "recall_after")}
+            rows.append(row)
+    return rows
+
+
+def shipped_classes() -> list[dict]:
+    """The counts of the shipped network on the half of the test images that its statistics have not seen."""
+    with (resources.files("simulate") / "data" / f"{NAME}_all_classes.csv").open(encoding="utf-8") as file:
+        return read_table(file)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="simulate.experiments.all_classes", description=__doc__)
     parser.add_argument("features", help="a features file")
+    parser.add_argument("--out", metavar="DIR", help="only write the counts of the half measured there")
     add_seed(parser)
     add_json(parser)
 
     def work(a) -> int:
+        if a.out:
+            _, other = split(read_features(a.features), a.seed)
+            write_table(Path(a.out) / f"{NAME}_all_classes.csv", measured_classes(other))
+            return 0
         rows = all_classes(read_features(a.features), seed=a.seed)
         if a.json:
             print_json(rows)

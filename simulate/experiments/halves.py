@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -160,8 +161,12 @@ def shipped() -> tuple[Problem, list[dict], list[dict]]:
     tables = []
     for name in ("measured", "hypotheses"):
         with (folder / f"{NAME}_{name}.csv").open(encoding="utf-8") as file:
-            tables.append([{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)])
+            tables.append(read_table(file))
     return problem, tables[0], tables[1]
+
+
+def read_table(file: IO[str]) -> list[dict]:
+    return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
 
 
 def _value(text: str):
