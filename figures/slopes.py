@@ -1,4 +1,4 @@
-"""Random layers of three and ten classes: the two laws of small steps, and every formula for the expected distortion over
+"""Random layers of ten classes: the two laws of small steps, and every formula for the expected distortion over
 conditional Monte Carlo."""
 
 from typing import Any
@@ -17,8 +17,8 @@ from theory.prediction import predict
 from theory.setting.compression import compress
 
 NAME = "slopes"
-PROBLEMS, BITS = ((3, 16), (10, 64)), (2, 3, 4, 8)
-BLOCKS = {3: 400, 10: 40}  # of pairs of networks
+PROBLEMS, BITS = ((10, 64),), (2, 4, 8)
+BLOCKS = {10: 30}  # of pairs of networks
 FORMULAS: dict[str, dict[str, Any]] = {
     "predict": {"color": "#000000", "linestyle": "-", "marker": "o", "label": "predicted"},
     "square_law": {"color": "#0072B2", "linestyle": "--", "marker": "^", "label": "square law"},
@@ -83,7 +83,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def draw(table: list[dict[str, Any]]):
     """Above: distortion and flips against the step with lines of slope 2 and 1. Below: each formula over the simulation."""
-    figure, axes = plt.subplots(2, len(PROBLEMS), figsize=(7, 5.2), sharey="row")
+    figure, axes = plt.subplots(2, len(PROBLEMS), figsize=(4.6, 5.6), sharey="row", squeeze=False)
     for above, below, (K, d) in zip(*axes, PROBLEMS, strict=True):
         rows = [one for one in table if one["K"] == K]
         step, bits = np.array([one["step"] for one in rows]), [one["bits"] for one in rows]
@@ -117,5 +117,5 @@ def draw(table: list[dict[str, Any]]):
     axes[0, 0].set_ylabel("percentage points")
     axes[1, 0].set_ylabel("formula / Monte Carlo")
     axes[0, 0].legend(loc="lower right")
-    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

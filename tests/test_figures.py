@@ -85,7 +85,7 @@ def test_the_slopes_draw_ratios_to_the_simulation():
         for bits in slopes.BITS
     ]
     figure = slopes.draw(table)
-    drawn = {line.get_label(): np.asarray(line.get_ydata(), float) for line in figure.axes[2].lines}
+    drawn = {line.get_label(): np.asarray(line.get_ydata(), float) for line in figure.axes[len(slopes.PROBLEMS)].lines}
     np.testing.assert_allclose(drawn[slopes.FORMULAS["pairwise_q"]["label"]], 2.0)
     np.testing.assert_allclose(drawn[slopes.FORMULAS["predict"]["label"]], 1.0)
     plt.close(figure)

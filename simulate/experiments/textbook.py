@@ -13,7 +13,7 @@ from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 
 SAMPLES = 2**13  # features behind Sakr's bounds
-WORK = 2e8  # factors of the orthants
+WORK = 2e7  # factors of the orthants
 
 
 def textbook(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> dict[str, float | None]:
