@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures.compare import row
+from simulate.estimate import paired_error
 from simulate.experiments.all_classes import shipped_classes
 from simulate.experiments.halves import shipped
 from theory.prediction import predict
@@ -24,7 +25,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         for one in predict(problem, scheme=scheme, bits=BITS, test_size=n, seed=seed):
             seen = counts[scheme, one.bits]
             measured, flips = (seen["made"] - seen["mended"]) / n, seen["flips"] / n
-            se = float(np.sqrt(seen["made"] + seen["mended"] - (seen["made"] - seen["mended"]) ** 2 / n) / n)
+            se = paired_error(seen["made"], seen["mended"], n)
             table.append(
                 {
                     "scheme": scheme,

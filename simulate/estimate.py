@@ -109,6 +109,11 @@ def averaged(
     )
 
 
+def paired_error(made: int, mended: int, n: int) -> float:
+    """Standard error of the paired difference (made - mended)/n of n samples."""
+    return float(np.sqrt(made + mended - (made - mended) ** 2 / n) / n)
+
+
 def counted(
     labels: np.ndarray,
     before: np.ndarray,
@@ -121,13 +126,13 @@ def counted(
 ) -> Record:
     """The record of one layer on n labelled samples, from both decisions on each of them.
 
-    Standard error of the paired difference: sqrt(b + c - (b - c)^2/n)/n with b errors made and c errors mended.
+    Its standard error is :func:`paired_error`.
     """
     n = len(labels)
     wrong, wrong_after = before != labels, after != labels
     made, mended = int(np.sum(wrong_after & ~wrong)), int(np.sum(wrong & ~wrong_after))
     flips = int(np.sum(before != after))
-    se = float(np.sqrt(made + mended - (made - mended) ** 2 / n) / n)
+    se = paired_error(made, mended, n)
     flip_rate = flips / n
     share = np.bincount(labels, minlength=K)
     recalls = [np.bincount(labels, weights=~x, minlength=K) / np.maximum(share, 1) for x in (wrong, wrong_after)]

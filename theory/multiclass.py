@@ -240,9 +240,10 @@ def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tupl
     K, d = problem.weights.shape
     arrays, rivals, clean = _arrays(problem), jnp.asarray(orders(problem)), jnp.asarray(centred(problem.weights))
     sobol = K * d <= SOBOL
+    inner = FEW_INNER if sobol else INNER
     rngs = [np.random.default_rng([seed, 6, r]) for r in range(SCRAMBLINGS)]
     sources = [qmc.Sobol(K * d, rng=rng) if sobol else rng for rng in rngs]
-    most = int(2 ** np.floor(np.log2(np.clip(WORK_OF_PAIRS / (K**2 * (FEW_INNER if sobol else INNER) + K**3), LEAST, DRAWN))))
+    most = int(2 ** np.floor(np.log2(np.clip(WORK_OF_PAIRS / (K**2 * inner + K**3), LEAST, DRAWN))))
     found: list[list[np.ndarray]] = [[] for _ in rngs]
     pairs = LEAST
     while True:  # pairs a scrambling
@@ -250,7 +251,7 @@ def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tupl
         for rng, source, parts in zip(rngs, sources, found, strict=True):
             E = (source.random(more * K * d if not sobol else more).reshape(-1, K, d) - 0.5) * steps[:, None]
             for first in range(0, more, CHUNK):
-                points = lattices(rng, (min(CHUNK, more - first), K), FEW_INNER if sobol else INNER, K - 1)
+                points = lattices(rng, (min(CHUNK, more - first), K), inner, K - 1)
                 parts.append(np.asarray(_pair_recalls(clean, jnp.asarray(E[first : first + CHUNK]), *arrays, rivals, points)))
         values = np.array([np.concatenate(parts) for parts in found])  # (R, pairs, 3, K)
         shifts = values[:, :, :1] - values[:, :, 1:]

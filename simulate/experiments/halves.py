@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 
 from simulate.counting import measure
+from simulate.estimate import paired_error
 from simulate.experiments.hypotheses import check
 from simulate.feature_models.gaussian import fit
 from theory import binary
@@ -91,7 +92,7 @@ def predicted(problem: Problem, counts: Sequence[dict], *, errors: str, seed: in
                 "delta_2": delta,
                 "distortion": (row["made"] - row["mended"]) / n,
                 "flip_rate": row["flips"] / n,
-                "standard_error": float(np.sqrt(row["made"] + row["mended"] - (row["made"] - row["mended"]) ** 2 / n) / n),
+                "standard_error": paired_error(row["made"], row["mended"], n),
             }
         )
     return rows

@@ -99,6 +99,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
             if isinstance(archive, np.ndarray):
                 raise InputError(f"{path}: expected an .npz archive of named arrays, got a single array")
             return {name: archive[name] for name in archive.files}
+    # NotImplementedError: what zipfile raises for a compression it does not know
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         if isinstance(error, InputError):
             raise
