@@ -29,7 +29,8 @@ def budgets():
     """Cut to what the counts can see; the reported errors, part of every z-score, grow with that."""
     patch = pytest.MonkeyPatch()
     patch.setattr(multiclass, "WORK", 1e7)
-    patch.setattr(multiclass, "LINES", 2**13)
+    patch.setattr(multiclass, "LINE_WORK", 4e6)
+    patch.setattr(multiclass, "RANDOM_WORK", 1e8)
     patch.setattr(multiclass, "ENOUGH", 1e-2)
     yield
     patch.undo()
@@ -191,7 +192,7 @@ def test_permuted_classes_and_shifted_logits(seed):
             assert other.per_class[i]["recall_after"] == pytest.approx(one.per_class[k]["recall_after"], abs=0.02)
 
 
-EXPECTED = [(3, 16, 2), (4, 8, 3), (10, 24, 3)]
+EXPECTED = [(3, 16, 2), (4, 8, 3), (10, 24, 3), (10, 64, 4)]
 
 
 @pytest.fixture(scope="module")
@@ -204,15 +205,24 @@ def averages(request, budgets):
     return found
 
 
-def test_expected_distortion_flips_and_spread(averages):
+def test_expected_distortion_and_flips(averages):
     for _, _, record, counted in averages:
         se = counted.standard_error
         assert abs(record.distortion - counted.distortion) < 4.5 * np.hypot(se, record.numerical_error / 2)
         assert record.numerical_error < 0.03 * abs(record.distortion)  # with a quarter of the budget
-        assert record.flip_rate == pytest.approx(counted.flip_rate, rel=0.05)
-        assert record.interval_sources["network"] == pytest.approx(counted.interval_sources["network"], rel=0.15)
+        noise = np.hypot(counted.flip_rate_standard_error, record.provenance["flip_rate_error"] / 2)
+        assert abs(record.flip_rate - counted.flip_rate) < 4.5 * noise
+        assert noise < 0.02 * counted.flip_rate
         recalls = [(a["recall_after"], b["recall_after"]) for a, b in zip(record.per_class, counted.per_class, strict=True)]
         np.testing.assert_allclose(*np.transpose(recalls), atol=0.02)
+
+
+def test_spread_over_networks(averages, seed):
+    """1,024 networks of 4,096 samples a class: known to 5 %."""
+    for problem, bits, record, _ in averages:
+        question: dict = dict(scheme="symmetric", bits=[bits], errors="expected", per_channel=True, seed=seed)
+        (counted,) = run(problem, n=1024 * 4096 * problem.classes, networks=1024, **question)
+        assert record.interval_sources["network"] == pytest.approx(counted.interval_sources["network"], rel=0.2)
 
 
 @in_float64
@@ -242,7 +252,7 @@ def test_mistakes_in_the_expected_distortion_are_seen(averages):
         wrong["correlated"] += abs(halved - counted.distortion) > 4 * se
         common = expected(problem, np.full_like(steps, steps.max())).distortion @ problem.priors
         wrong["one step"] += abs(common - counted.distortion) > 4 * se
-    assert all(count >= 2 for count in wrong.values()), wrong
+    assert all(count >= 3 for count in wrong.values()), wrong
 
 
 def test_statistics_source_is_the_sampling_spread(seed):

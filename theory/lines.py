@@ -1,155 +1,246 @@
-"""What a known compressed layer of any number of classes does to a Gaussian class, integrated exactly along lines.
+"""What compressed layers of any number of classes do to a Gaussian class, integrated exactly along lines.
 
-Given the class, clean and compressed logits are linear in z. Along a line z = z_0 + tau u, tau ~ N(0, 1), a class is decided
-between two crossings, so the probability that both layers are right, or that only one is, is a difference of Phi at the
-crossings: nothing is counted and nothing cancels, whatever the number of classes, and rows may be dependent. The rest of z is
-averaged over scrambled Sobol points. The line of a class runs towards one of its rivals, drawn in proportion to its pairwise
-probability of error.
+Given the class, clean and compressed logits are linear in z. Along a line z = z_0 + tau u, tau ~ N(0, 1), each layer decides a
+class on one interval of tau, so the probability that both layers are right, or that only one is, is a difference of Phi at the
+ends: nothing is counted and nothing cancels, whatever the number of classes, and rows may be dependent. The rest of z is
+averaged: over scrambled Sobol points for known layers, over normals for random ones. The line of a class runs towards one of
+its rivals, drawn in proportion to its pairwise probability of error. Lines lie along the minor axis of every array.
 """
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import ndtr as ndtr_numpy
-from scipy.special import ndtri as ndtri_numpy
+from jax.scipy.special import ndtri
 
-from theory.orthant import Phi, point_sets
+from theory.orthant import Phi, folded, raw_points
 
 REACH = 9.0  # standard deviations along a line beyond which nothing is looked at: 2e-19
 ALIKE = 1e-12  # variance of a contrast over that of its logits below which the two rows give no direction
 PARALLEL = 1e-12  # slope difference over slopes below which two logits never cross
+BLOCK = 2**16  # logits, those of all lines and heads, a compiled call
+ENTRIES = 2**22  # entries of random layers in one
+FEW_LINES = 128  # too few to be worth one
 
 
 class Law(NamedTuple):
-    """Stacked logits of one class: mean (H, K) and factor (H, K, r) of H heads, the clean one first, r normals in common."""
+    """Logits of H heads, the clean one first, functions of r normals in common: means (classes, H, K) given each class, a
+    factor (H, K, r) of their covariance, and ``gram`` (H, K, K) = factor x the clean factor'."""
 
-    mean: np.ndarray
-    factor: np.ndarray
+    means: np.ndarray
+    factor: jax.Array
+    gram: jax.Array
 
 
-def law(heads: np.ndarray, bias: np.ndarray, mean: np.ndarray, root: np.ndarray) -> Law:
-    """The law of the logits of all heads (H, K, d) for a class of mean (d,) and covariance root root' (d, d)."""
+def law(heads: np.ndarray, bias: np.ndarray, means: np.ndarray, root: np.ndarray) -> Law:
+    """The law of the logits of all heads (H, K, d) for classes of means (classes, d) and covariance root root' (d, d)."""
     H, K, d = heads.shape
     image = heads.reshape(H * K, d) @ root
     factor = np.asarray(np.linalg.qr(image.T, mode="r")).T if d > H * K else image
-    return Law(heads @ mean + bias, factor.reshape(H, K, -1))
+    factor = jnp.asarray(factor.reshape(H, K, -1))
+    return Law(np.einsum("hkd,cd->chk", heads, means) + bias, factor, factor @ factor[0].T)
 
 
-def rivals(k: int, one: Law) -> np.ndarray:
-    """(K,) probabilities of choosing each rival of class k as the direction of a line: as P(it beats k in the clean head)."""
-    clean = one.factor[0]
-    power = np.einsum("jr,jr->j", clean, clean)
-    variance = power[k] + power - 2 * clean @ clean[k]
-    sd = np.sqrt(np.where(variance > ALIKE * (power[k] + power), variance, 0.0))
-    margin = one.mean[0, k] - one.mean[0]
-    beaten = ndtr_numpy(-margin / np.maximum(sd, 1e-300))
-    beaten[k] = 0
-    beaten[sd == 0] = 0
-    total = beaten.sum()
-    if total > 0:
-        return beaten / total
-    nearest = np.where(sd > 0, margin / np.maximum(sd, 1e-300), np.inf)
-    nearest[k] = np.inf
-    return np.eye(len(beaten))[np.argmin(nearest)]
+def directions(own: jax.Array, mean: jax.Array, gram: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of class ``own`` in the clean layer, mean (K,) and covariance (K, K): the probability (K,) of choosing each rival as the
+    direction of a line, as P(it beats the class), and the length (K,) of that direction."""
+    power = jnp.diagonal(gram)
+    variance = power[own] + power - 2 * gram[own]
+    length = jnp.sqrt(jnp.where(variance > ALIKE * (power[own] + power), variance, 0.0))
+    some = (length > 0) & (jnp.arange(len(mean)) != own)
+    margin = (mean[own] - mean) / jnp.where(some, length, 1.0)
+    beaten = jnp.where(some, Phi(-margin), 0.0)
+    nearest = jnp.arange(len(mean)) == jnp.argmin(jnp.where(some, margin, jnp.inf))
+    total = jnp.sum(beaten)
+    return jnp.where(total > 0, beaten / jnp.where(total > 0, total, 1.0), nearest.astype(beaten.dtype)), length
 
 
-class Lines(NamedTuple):
-    """n lines of one class: logits a + slope tau, each (n, H, K)."""
-
-    start: np.ndarray
-    slope: np.ndarray
-
-
-def lines(k: int, one: Law, points: np.ndarray) -> Lines:
-    """The lines of class k at points (n, r + 1) of the unit cube; the last coordinate chooses the rival."""
-    share = np.cumsum(rivals(k, one))
-    chosen = np.minimum(np.searchsorted(share, points[:, -1] * share[-1], side="right"), len(share) - 1)
-    u = one.factor[0, k] - one.factor[0, chosen]
-    u = u / np.maximum(np.linalg.norm(u, axis=1, keepdims=True), 1e-300)
-    g = ndtri_numpy(points[:, :-1])
-    g = g - np.sum(g * u, 1, keepdims=True) * u
-    H, K, r = one.factor.shape
-    flat = one.factor.reshape(H * K, r)
-    start = (g @ flat.T).reshape(-1, H, K) + one.mean
-    directions, which = np.unique(chosen, return_index=True)  # no more than there are rivals
-    slope = (u[which] @ flat.T).reshape(-1, H, K)[np.searchsorted(directions, chosen)]
-    return Lines(start, slope)
+def choose(shares: jax.Array, pick: jax.Array) -> jax.Array:
+    """(n,) rivals, each in proportion to its share, by picks (n,) in the unit interval."""
+    total = jnp.cumsum(shares)
+    return jnp.minimum(jnp.searchsorted(total, pick * total[-1], side="right"), len(shares) - 1)
 
 
 def _between(low: jax.Array, high: jax.Array) -> jax.Array:
     """P(low < tau < high), 0 where low >= high, without cancellation in either tail."""
     high = jnp.maximum(low, high)
-    return jnp.where(low > 0, Phi(-low) - Phi(-high), Phi(high) - Phi(low))
+    upper = low > 0
+    return Phi(jnp.where(upper, -low, high)) - Phi(jnp.where(upper, -high, low))
 
 
-@jax.jit
-def compare(start: jax.Array, slope: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Along each of n lines (n, H, K) of class k, for each compressed head (the clean one is head 0).
+def _ends(start: jax.Array, slope: jax.Array, decided: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Along lines of logits start + slope tau (H, K, n): where each rival gives way to the decided class (a scalar or (n,)),
+    and where it takes over: the class is decided from the last of the one, (H, K, n), to the first of the other. Equal logits
+    go to the lowest class."""
+    at = jnp.broadcast_to(decided, start.shape[-1:])[None, None]
+    own, own_slope = jnp.take_along_axis(start, at, 1), jnp.take_along_axis(slope, at, 1)
+    gap, rate = start - own, own_slope - slope
+    crosses = jnp.abs(rate) > PARALLEL * (jnp.abs(slope) + jnp.abs(own_slope))
+    tau = gap / jnp.where(crosses, rate, 1.0)
+    lower = jnp.arange(start.shape[1])[None, :, None] < at
+    never = ~crosses & ((gap > 0) | ((gap == 0) & lower))
+    return (
+        jnp.where(crosses & (rate > 0), tau, jnp.where(never, jnp.inf, -jnp.inf)),
+        jnp.where(crosses & (rate < 0), tau, jnp.inf),
+    )
 
-    Both decisions are followed from tau = -REACH to REACH, from one crossing of either to the next.
 
-    Returns:
-        right, made, mended and flipped, each (n, H - 1): P(clean right), P(only clean right), P(only compressed right), P(the
-        decisions differ). Equal logits go to the lowest class.
-    """
-    n, H, K = start.shape
-    a = jnp.stack([jnp.broadcast_to(start[:, :1], (n, H - 1, K)), start[:, 1:]], 2)
-    b = jnp.stack([jnp.broadcast_to(slope[:, :1], (n, H - 1, K)), slope[:, 1:]], 2)
+def correctness(start: jax.Array, slope: jax.Array, own: jax.Array) -> jax.Array:
+    """(3, H - 1, n): along lines of logits start + slope tau (H, K, n) of class ``own``, P(clean right), P(only clean right)
+    and P(only compressed right), for each compressed head (the clean one is head 0)."""
+    gives, takes = _ends(start, slope, own)
+    low, high = jnp.max(gives, 1), jnp.min(takes, 1)
+    both = _between(jnp.maximum(low[:1], low[1:]), jnp.minimum(high[:1], high[1:]))
+    each = _between(low, high)
+    return jnp.stack([jnp.broadcast_to(each[:1], both.shape), each[:1] - both, each[1:] - both])
 
-    def crossing(decided):
-        """When each logit overtakes the decided one: never where it is not steeper."""
-        own = jnp.take_along_axis(a, decided[..., None], -1)
-        own_slope = jnp.take_along_axis(b, decided[..., None], -1)
-        rate = b - own_slope
-        steeper = rate > PARALLEL * (jnp.abs(b) + jnp.abs(own_slope))
-        return jnp.where(steeper, (own - a) / jnp.where(steeper, rate, 1.0), jnp.inf)
+
+def flips(start: jax.Array, slope: jax.Array) -> jax.Array:
+    """(H - 1, n): P(clean and compressed decisions differ) along the lines, clean decisions followed from one to the next."""
 
     def live(carry):
         return jnp.any(carry[0] < REACH)
 
     def step(carry):
-        tau, decided, sums = carry
-        times = crossing(decided)
-        times = jnp.maximum(times, tau[..., None, None])
-        soonest = jnp.min(times, -1)  # (n, H - 1, 2)
-        then = jnp.minimum(jnp.min(soonest, -1), REACH)
-        weight = _between(tau, then)
-        right = decided == k
-        events = (
-            right[..., 0],
-            right[..., 0] & ~right[..., 1],
-            ~right[..., 0] & right[..., 1],
-            decided[..., 0] != decided[..., 1],
-        )
-        sums = sums + jnp.stack([jnp.where(event, weight, 0.0) for event in events])
-        moves = (soonest <= then[..., None]) & (then[..., None] < REACH)
-        steepest = jnp.where(times <= soonest[..., None], b, -jnp.inf)
-        decided = jnp.where(moves, jnp.argmax(steepest, -1).astype(decided.dtype), decided)
-        return then, decided, sums
+        tau, decided, same = carry
+        gives, takes = _ends(start, slope, decided)
+        then = jnp.maximum(takes[0], tau[None])
+        end = jnp.min(then, 0)
+        following = jnp.argmax(jnp.where(then <= end[None], slope[0], -jnp.inf), 0)  # the steepest of those that take over
+        end = jnp.minimum(end, REACH)
+        low, high = jnp.maximum(tau[None], jnp.max(gives[1:], 1)), jnp.minimum(end[None], jnp.min(takes[1:], 1))
+        return end, jnp.where(end < REACH, following, decided), same + jnp.where((tau < REACH)[None], _between(low, high), 0.0)
 
-    first = jnp.argmax(a - REACH * b, -1)
-    zero = jnp.zeros((4, n, H - 1), start.dtype)
-    _, _, sums = jax.lax.while_loop(live, step, (jnp.full((n, H - 1), -REACH, start.dtype), first, zero))
-    right, made, mended, flipped = sums
-    return right, made, mended, flipped
+    H, _, n = start.shape
+    first = jnp.argmax(start[0] - REACH * slope[0], 0)
+    begin = (jnp.full(n, -REACH, start.dtype), first, jnp.zeros((H - 1, n), start.dtype))
+    return 1 - jax.lax.while_loop(live, step, begin)[2]
 
 
-def class_change(laws: Iterable[Law], *, n: int, seeds: Sequence[tuple[int, ...]], block: int = 512) -> np.ndarray:
-    """(4, sets, B, K): :func:`compare` averaged over n lines of every class, for each of the sets and each compressed head.
+@jax.jit
+def _images(factor: jax.Array, points: jax.Array) -> jax.Array:
+    """(H, K, n) logits less their means at points (n, r)."""
+    return jnp.einsum("hkr,nr->hkn", factor, ndtri(points))
+
+
+@functools.partial(jax.jit, static_argnames="walked")
+def _class(own, mean, gram, images, pick, *, walked: int) -> tuple[jax.Array, jax.Array]:
+    shares, length = directions(own, mean[0], gram[0])
+    rival = choose(shares, pick)
+    length = length[rival]
+    slope = (gram[:, :, own][:, :, None] - gram[:, :, rival]) / length[None, None]
+    tau = (images[0, own] - jnp.take_along_axis(images[0], rival[None], 0)[0]) / length
+    start = images - slope * tau[None, None] + mean[:, :, None]
+    return correctness(start, slope, own), flips(start[:, :, :walked], slope[:, :, :walked])
+
+
+def class_change(
+    laws: Sequence[Law], *, n: int, seeds: Sequence[tuple[int, ...]], together: int = 1, walked: int
+) -> np.ndarray:
+    """(4, sets, B, K): averages over n lines a class of :func:`correctness`, and over ``walked`` of them of :func:`flips`,
+    for each of the sets and each compressed head; ``walked`` 0 leaves out the flips.
 
     Args:
-        laws: per class its :class:`Law`. n: a power of two. seeds: one a set of points, independent between the classes.
+        laws: one for all classes, or one a class. n: a power of two. seeds: one a set of points.
+        together: classes of one law that share points; each group has them shifted at random.
     """
-    found = []
-    for k, one in enumerate(laws):
-        points = np.concatenate([next(iter(point_sets(one.factor.shape[-1] + 1, n, 1, *seed, 4, k))) for seed in seeds])
-        parts = []
-        for first in range(0, len(points), block):
-            chosen = lines(k, one, points[first : first + block])
-            parts.append(np.array(compare(jnp.asarray(chosen.start), jnp.asarray(chosen.slope), jnp.asarray(k))))
-        sums = np.concatenate(parts, 1)  # (4, sets n, B)
-        found.append(sums.reshape(4, len(seeds), n, -1).mean(2))
-    return np.moveaxis(np.array(found), 0, -1)
+    H, K, r = laws[0].factor.shape
+    sets = len(seeds)
+    if len(laws) > 1:
+        together = 1
+    bases = [raw_points(r + 1, n, np.random.default_rng([*seed, 4])) for seed in seeds]
+    few = max(BLOCK // (H * K), FEW_LINES) // sets + 1  # lines of every set in one call
+    sums = np.zeros((4, sets, H - 1, K))
+    for k in range(0, K, together):
+        shifts = [np.random.default_rng([*seed, 4, k]).random(r + 1) for seed in seeds]
+        points = np.stack([folded((x + shift) % 1) for x, shift in zip(bases, shifts, strict=True)], 1)  # (n, sets, r + 1)
+        for first in range(0, n, few):
+            some = jnp.asarray(points[first : first + few].reshape(-1, r + 1))
+            one = laws[min(k, len(laws) - 1)]
+            images = _images(one.factor, some[:, :-1])
+            for own in range(k, min(k + together, K)):
+                mean = jnp.asarray(one.means[own if len(laws) == 1 else 0])
+                seen = sets * int(np.clip(walked - first, 0, few))
+                correct, flipped = _class(own, mean, one.gram, images, some[:, -1], walked=seen)
+                sums[:3, :, :, own] += np.asarray(correct).reshape(3, H - 1, -1, sets).sum(2).transpose(0, 2, 1)
+                sums[3, :, :, own] += np.asarray(flipped).reshape(H - 1, seen // sets, sets).sum(1).T
+    return sums / np.array([n, n, n, max(walked, 1)])[:, None, None, None]
+
+
+class Heads(NamedTuple):
+    """A clean head and the classes: weights (K, d), bias (K,), means (K, d); of one common covariance or one a class its factor
+    (1 or K, d, r), ``tilts`` weights x covariance (1 or K, K, d) and ``grams`` tilts x weights' (1 or K, K, K)."""
+
+    weights: jax.Array
+    bias: jax.Array
+    means: jax.Array
+    factors: jax.Array
+    tilts: jax.Array
+    grams: jax.Array
+
+
+def heads_of(weights: np.ndarray, bias: np.ndarray, means: np.ndarray, factors: Sequence[np.ndarray]) -> Heads:
+    tilts = np.stack([weights @ root @ root.T for root in factors])
+    return Heads(*map(jnp.asarray, (weights, bias, means, np.stack(factors), tilts, tilts @ weights.T)))
+
+
+def random_change(heads: Heads, steps: np.ndarray, *, networks: int, walked: int, seed: tuple[int, ...]) -> np.ndarray:
+    """(4, K): averages over pairs of random layers W + E, W - E, E independent and uniform in +-steps/2 (K,), each pair along
+    one line a class, of :func:`correctness`, and over ``walked`` of them of :func:`flips`."""
+    K, d = heads.weights.shape
+    few = min(networks, max(1, BLOCK // (3 * K)), max(1, ENTRIES // (K * d)))
+    together = 1 if len(heads.factors) > 1 else min(K, max(1, FEW_LINES // few))
+    classes = np.minimum(np.arange(-(-K // together) * together).reshape(-1, together), K - 1)
+    sums, total, walks = np.zeros((4, K)), 0, 0
+    for first in range(0, networks, few):
+        key = jax.random.wrap_key_data(jnp.asarray(np.random.default_rng([*seed, first]).integers(0, 2**32, 2, np.uint32)))
+        seen = int(np.clip(walked - first, 0, few))
+        correct, flipped = _random(key, heads, jnp.asarray(steps), jnp.asarray(classes), networks=few, walked=seen)
+        sums[:3] += np.asarray(correct).reshape(-1, 3)[:K].T
+        sums[3] += np.asarray(flipped).reshape(-1)[:K]
+        total, walks = total + few, walks + seen
+    return sums / np.array([total, total, total, walks])[:, None]
+
+
+@functools.partial(jax.jit, static_argnames=("networks", "walked"))
+def _random(key, heads: Heads, steps, classes, *, networks: int, walked: int) -> tuple[jax.Array, jax.Array]:
+    """(groups, c, 3) and (groups, c) sums over networks for classes (groups, c), each network along one line a class. Features
+    and errors in float32, what follows from them in float64."""
+    K, d = heads.weights.shape
+    errors, normals, picks = jax.random.split(key, 3)
+    E = (jax.random.uniform(errors, (networks, K, d), jnp.float32) - 0.5) * steps.astype(jnp.float32)[None, :, None]
+    factors, tilts = heads.factors.astype(jnp.float32), heads.tilts.astype(jnp.float32)
+    means, highest = heads.means @ heads.weights.T, jax.lax.Precision.HIGHEST
+
+    def some(inputs):
+        """Arrays (K, c, n) for c classes, n networks, flat (K, c n) in the end."""
+        own, part = inputs
+        of = jnp.minimum(own[0], len(factors) - 1)
+        gram, c = heads.grams[of], len(own)
+        g = jax.random.normal(jax.random.fold_in(normals, part), (c, networks, factors.shape[-1]), jnp.float32)
+        z = heads.means[own].astype(jnp.float32)[:, None] + jnp.einsum("cnr,dr->cnd", g, factors[of], precision=highest)
+        shares, length = jax.vmap(directions, (0, 0, None))(own, means[own] + heads.bias[None], gram)
+        pick = jax.random.uniform(jax.random.fold_in(picks, part), (c, networks), gram.dtype)
+        rival = jax.vmap(choose)(shares, pick)
+        length = jnp.take_along_axis(length, rival, 1)
+        along = (tilts[of][own][:, None] - tilts[of][rival]) / length.astype(jnp.float32)[..., None]
+        logits = jnp.einsum("kd,cnd->kcn", heads.weights, z.astype(gram.dtype))
+        slope = (gram[:, own][:, :, None] - gram[:, rival]) / length[None]
+
+        def lead(logits):
+            """Of the own logit over the rival's, (c, n), from logits (K, c, n)."""
+            return jnp.take_along_axis(logits, own[None, :, None], 0)[0] - jnp.take_along_axis(logits, rival[None], 0)[0]
+
+        tau = lead(logits - means[own].T[:, :, None]) / length
+        noise, tilt = (jnp.einsum("nkd,cnd->kcn", E, x, precision=highest).astype(gram.dtype) for x in (z, along))
+        noise, start = noise - tilt * tau[None], logits + heads.bias[:, None, None] - slope * tau[None]
+        starts, slopes = (jnp.stack([x, x + e, x - e]) for x, e in ((start, noise), (slope, tilt)))
+        flat, walk = (3, K, c * networks), (3, K, c * walked)
+        right = correctness(starts.reshape(flat), slopes.reshape(flat), jnp.repeat(own, networks))
+        flipped = flips(starts[..., :walked].reshape(walk), slopes[..., :walked].reshape(walk))
+        return right.reshape(3, 2, c, networks).mean(1).sum(2).T, flipped.reshape(2, c, walked).mean(0).sum(1)
+
+    return jax.lax.map(some, (classes, jnp.arange(len(classes))))

@@ -7,6 +7,7 @@ classes than features, is integrated along lines (:mod:`theory.lines`).
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -22,8 +23,12 @@ from theory.setting.problem import Problem
 WORK = 5e7  # factors Phi spent on the orthants of one layer
 PRECISE = 2e-3  # error of a distortion over itself, or over a tenth of the flips where it nearly cancels, with which they stop
 DOUBLE = 16  # classes up to which they are integrated in double precision
-LINES = 2**16  # lines spent on the flips, all classes together
+LINE_WORK = 4e7  # crossings spent on lines, those of one event of every line
 LINE_SETS = 8
+RANDOM_WORK, MOST_ROUNDS = 4e8, 4  # nanoseconds a round spent on random layers along lines
+FLIPS_ENOUGH = 4e-3  # error of their flips over the flips with which they stop
+WALKED = 8  # lines of which one goes through all decisions, for the flips, where classes are more than MOST
+TOGETHER = 25  # classes that share points there
 MOST = 128  # classes beyond which orthants give way to lines
 LEAST, DRAWN = 8, 1024  # pairs of networks a scrambling, at least and at most
 ENOUGH = 2e-3  # error of the average over the average with which it stops
@@ -203,26 +208,17 @@ def orthants(problem: Problem, layers: np.ndarray, *, n: int, seed: int, dtype=j
 def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, seed: int = 0) -> Change:
     """What random layers W + E do on average, E independent and uniform in +-steps/2 (K,), and the distortion of single ones.
 
-    Pairs W + E, W - E, each pair and the clean layer by their orthants at points of their own; where there are none, along
-    lines. More pairs until the error is below ENOUGH of the average.
+    Pairs W + E, W - E, each pair along a line a class of its own; their distortion by orthants, each pair and the clean layer
+    at points of their own, where there are orthants. More pairs until the error is below ENOUGH of the average.
 
     Returns:
         The change, with ``draws`` (n,) the distortions of independent networks.
     """
-    K, d = problem.weights.shape
-
-    def pairs_of(uniforms: np.ndarray) -> np.ndarray:
-        """(2 n, K, d) layers W + E and W - E from (n, K d) uniforms."""
-        E = (uniforms.reshape(-1, K, d) - 0.5) * steps[:, None]
-        return problem.weights + np.concatenate([E, -E])
-
-    few = int(2 ** np.clip(np.floor(np.log2(512 / K)), 2, 6))  # networks of a set of lines
-    sets = along_lines(
-        problem, lambda r: pairs_of(np.random.default_rng([seed, 5, r // 2]).random((few, K * d))), seed=seed, heads=2 * few
-    )
-    change = _average(problem, sets, "line_average")._replace(draws=_without_line_noise(sets, problem.priors))
+    sets = random_lines(problem, steps, seed=seed)
+    change = _average(problem, sets[:, :, None], "line_average")
     if method == "line_average" or not has_orthants(problem):
-        return _checked(change, method)
+        around = networks_on_lines(problem, steps, seed=seed)
+        return _checked(change, method)._replace(draws=change.distortion @ problem.priors + around)
     values, error = orthant_pairs(problem, steps, seed=seed)
     shifts = values[:, :, :1] - values[:, :, 1:]
     return change._replace(
@@ -232,6 +228,46 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
         method="orthant_average",
         draws=(shifts @ problem.priors).reshape(-1),
     )
+
+
+def random_lines(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """(4, SCRAMBLINGS, K): right, made, mended and flipped of random layers, each pair along one line a class."""
+    K, d = problem.weights.shape
+    factors = [root(problem.covariances)] if problem.shared else roots(problem)
+    heads = lines.heads_of(problem.weights, problem.bias, problem.means, factors)
+    cost = 60 * K + 8 * d + d**2 / 30  # nanoseconds a line, with its part of the network
+    networks = int(np.clip(RANDOM_WORK / (SCRAMBLINGS * K * cost), 1, 2**14))
+    walked = -(-networks // WALKED) if K > MOST else networks
+    sums = np.zeros((4, SCRAMBLINGS, K))
+    for round in range(MOST_ROUNDS):
+        sums = sums + np.stack(
+            [
+                lines.random_change(heads, steps, networks=networks, walked=walked, seed=(seed, 5, r, round))
+                for r in range(SCRAMBLINGS)
+            ],
+            1,
+        )
+        flips = estimate(sums[3] @ problem.priors)
+        if flips.error <= FLIPS_ENOUGH * flips.value:
+            break
+    return sums / (round + 1)
+
+
+def networks_on_lines(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Distortions of single networks less their mean, each seen along two independent sets of lines: what the two have in
+    common is the spread over networks, the rest is noise of the lines."""
+    K, d = problem.weights.shape
+    few = int(2 ** np.clip(np.floor(np.log2(512 / K)), 2, 6))  # networks of a set of lines
+    seen = []
+    for r in range(LINE_SETS // 2):
+        E = (np.random.default_rng([seed, 6, r]).random((few, K, d)) - 0.5) * steps[:, None]
+        _, made, mended, _ = along_lines(problem, problem.weights + np.concatenate([E, -E]), seed=seed, sets=(2 * r, 2 * r + 1))
+        seen.append((made - mended) @ problem.priors)
+    shift = np.array(seen)
+    centred = shift - shift.mean((0, 2), keepdims=True)
+    common = float(np.mean(centred[:, 0] * centred[:, 1]))
+    both = centred.mean(1).reshape(-1)
+    return both * np.sqrt(max(common, 0.0) / max(float(np.mean(both**2)), 1e-300))
 
 
 def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float]:
@@ -281,55 +317,36 @@ def _checked(change: Change, method: str | None) -> Change:
     return change
 
 
-def along_lines(problem: Problem, layers, *, seed: int = 0, heads: int | None = None) -> np.ndarray:
-    """(4, LINE_SETS, B, K): right, made, mended and flipped of the compressed layers (B, K, d), or of those that ``layers(r)``
-    gives for each set r of lines, ``heads`` of them; the more layers, the fewer lines."""
-    K, factors = problem.classes, roots(problem)
-    count = heads if heads is not None else len(layers)
-    n = int(2 ** np.clip(np.floor(np.log2(LINES * 4 / K / LINE_SETS / (3 + count))), 3, 13))
-    seeds = [(seed, r) for r in range(LINE_SETS)]
-    if heads is None:
-        return lines.class_change(_laws(problem, layers, factors), n=n, seeds=seeds)
-    parts = [lines.class_change(_laws(problem, layers(r), factors), n=n, seeds=[one]) for r, one in enumerate(seeds)]
-    return np.concatenate(parts, 1)
+def along_lines(problem: Problem, layers: np.ndarray, *, seed: int = 0, sets: Sequence[int] = range(LINE_SETS)) -> np.ndarray:
+    """(4, sets, B, K): right, made, mended and flipped of the compressed layers (B, K, d); the more layers, the fewer lines."""
+    K, heads = problem.classes, np.concatenate([problem.weights[None], layers])
+    n = int(2 ** np.clip(np.round(np.log2(LINE_WORK / LINE_SETS / K**2 / len(heads))), 4, 13))
+    if problem.shared:
+        laws = [lines.law(heads, problem.bias, problem.means, root(problem.covariances))]
+    else:
+        laws = [lines.law(heads, problem.bias, problem.means[[k]], one) for k, one in enumerate(roots(problem))]
+    many = K > MOST
+    return lines.class_change(
+        laws,
+        n=n,
+        seeds=[(seed, r) for r in sets],
+        together=TOGETHER if many else 1,
+        walked=n // WALKED if many else n,
+    )
 
 
 def _average(problem: Problem, sets: np.ndarray, method: str) -> Change:
     """Over the sets of lines and the layers in them."""
-    (right, made, mended, flipped), pi = sets, problem.priors
-    shift = (made - mended) @ pi  # (LINE_SETS, B)
+    (right, made, mended, flipped), pi = sets, problem.priors  # each (sets, layers, K)
     return Change(
         before=1 - right.mean((0, 1)),
         distortion=(made - mended).mean((0, 1)),
         flips=flipped.mean((0, 1)),
         changed=(made + mended).mean((0, 1)),
-        error=float(estimate(shift.mean(1)).error),
+        error=float(estimate((made - mended).mean(1) @ pi).error),
         flips_error=float(estimate(flipped.mean(1) @ pi).error),
         method=method,
-        draws=shift.reshape(-1),
     )
-
-
-def _without_line_noise(sets: np.ndarray, priors: np.ndarray) -> np.ndarray:
-    """Distortions of single networks, each seen along two independent sets of lines: what the two have in common is the spread
-    over networks, the rest is noise of the lines."""
-    _, made, mended, _ = sets
-    shift = ((made - mended) @ priors).reshape(LINE_SETS // 2, 2, -1)
-    centred = shift - shift.mean((0, 2), keepdims=True)
-    common = float(np.mean(centred[:, 0] * centred[:, 1]))
-    both = centred.mean(1).reshape(-1)
-    return shift.mean() + both * np.sqrt(max(common, 0.0) / max(float(np.mean(both**2)), 1e-300))
-
-
-def _laws(problem: Problem, compressed: np.ndarray, factors: list[np.ndarray]):
-    """Per class the joint law of clean and compressed logits; of a shared covariance one factor serves all."""
-    heads = np.concatenate([problem.weights[None], compressed])
-    first = lines.law(heads, problem.bias, problem.means[0], factors[0])
-    for k in range(problem.classes):
-        if problem.shared:
-            yield lines.Law(heads @ problem.means[k] + problem.bias, first.factor)
-        else:
-            yield lines.law(heads, problem.bias, problem.means[k], factors[k])
 
 
 def statistics_variance(problem: Problem, What: np.ndarray, change: Change, seed: int = 0) -> float:

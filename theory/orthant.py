@@ -56,26 +56,30 @@ def orthant(mean: np.ndarray, covariance: np.ndarray, *, n: int = 2**12, seed: i
     return estimate(np.array(parts))
 
 
-def point_sets(dimensions: int, n: int, scramblings: int, *seed: int):
-    """``scramblings`` independent point sets (n, dimensions) in the open unit cube, each point uniform.
+def raw_points(dimensions: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, dimensions) scrambled Sobol points, or a Latin hypercube where they are few (as good, and made in no time) or beyond
+    SciPy's limit of dimensions."""
+    if n < FEW or dimensions > qmc.Sobol.MAXDIM:
+        return (np.argsort(rng.random((n, dimensions)), 0) + rng.random((n, dimensions))) / n
+    return qmc.Sobol(dimensions, rng=rng).random(n)
 
-    Scrambled Sobol points, periodized by the tent map, which spares smooth integrands the boundary term; Latin hypercubes
-    where they are few (as good, and made in no time) or beyond SciPy's limit of dimensions.
-    """
+
+def folded(x: np.ndarray) -> np.ndarray:
+    """The tent map, each point of the unit cube still uniform and none at its edge: it makes integrands periodic, which spares
+    smooth ones the boundary term."""
+    return np.clip(1 - np.abs(2 * x - 1), 2.0**-40, 1 - 2.0**-40)
+
+
+def point_sets(dimensions: int, n: int, scramblings: int, *seed: int):
+    """``scramblings`` independent point sets (n, dimensions) in the open unit cube, each point uniform."""
     for scrambling in range(scramblings):
-        rng = np.random.default_rng([*seed, scrambling])
-        if n < FEW or dimensions > qmc.Sobol.MAXDIM:
-            points = (np.argsort(rng.random((n, dimensions)), 0) + rng.random((n, dimensions))) / n
-        else:
-            points = 1 - np.abs(2 * qmc.Sobol(dimensions, rng=rng).random(n) - 1)
-        yield np.clip(points, 2.0**-40, 1 - 2.0**-40)
+        yield folded(raw_points(dimensions, n, np.random.default_rng([*seed, scrambling])))
 
 
 def shifted_sets(rng: np.random.Generator, sets: int, n: int, dimensions: int) -> np.ndarray:
-    """(sets, n, dimensions): one scrambled Sobol set, shifted at random for each and folded by the tent map: each point
-    uniform, the errors of the sets uncorrelated, and only one scrambling to pay for."""
-    x = qmc.Sobol(dimensions, rng=rng).random(n) + rng.random((sets, 1, dimensions))
-    return np.clip(1 - np.abs(2 * (x - (x >= 1)) - 1), 2.0**-40, 1 - 2.0**-40)
+    """(sets, n, dimensions): one set of points, shifted at random for each and folded: the errors of the sets uncorrelated, and
+    only one scrambling to pay for."""
+    return folded((raw_points(dimensions, n, rng) + rng.random((sets, 1, dimensions))) % 1)
 
 
 def lattices(rng: np.random.Generator, batch: tuple[int, ...], n: int, dimensions: int) -> np.ndarray:
