@@ -16,6 +16,7 @@ from theory.orthant import SCRAMBLINGS, Estimate, estimate
 from theory.setting.problem import Problem
 
 DRAWS, MANY_DRAWS = 2**15, 2**18  # faces, as many edges
+CLOSE = 1e-4  # variance of a contrast over that of its logits below which it is taken from the rows themselves
 COARSER = 4  # steps at which the square law is held against lines
 MOST = 128  # classes beyond which the pairs of rivals are too many for Bonferroni's inequality
 
@@ -185,19 +186,22 @@ def risk_bracket(problem: Problem, weights: np.ndarray) -> tuple[float, float]:
     Kind: bound (both sides). Assumes features Gaussian given the class.
     """
     low = high = 0.0
-    images = None
+    images = gram = np.zeros(0)
     for k, root in enumerate(roots(problem)):
-        if images is None or not problem.shared:
+        if k == 0 or not problem.shared:
             images = weights @ root
+            gram = images @ images.T
         others = np.delete(np.arange(problem.classes), k)
-        contrast = images[others] - images[k]
         mean = (weights[others] - weights[k]) @ problem.means[k] + problem.bias[others] - problem.bias[k]
-        sd = np.linalg.norm(contrast, axis=1)
+        both = gram[k, k] + np.diag(gram)[others]
+        sd = np.sqrt(np.maximum(both - 2 * gram[k, others], 0))
+        close = sd**2 < CLOSE * both  # cancels
+        sd[close] = np.linalg.norm(images[others[close]] - images[k], axis=1)
         fixed = np.where((mean > 0) | ((mean == 0) & (others < k)), np.inf, -np.inf)
         u = np.where(sd > 0, mean / np.where(sd > 0, sd, 1.0), fixed)
         single, below = ndtr(u), 0.0
         if problem.classes <= MOST:
-            unit = contrast / np.maximum(sd, 1e-300)[:, None]
+            unit = (images[others] - images[k]) / np.maximum(sd, 1e-300)[:, None]
             correlation = np.clip(unit @ unit.T, -1, 1)
             i, j = np.triu_indices(len(others), 1)
             both = bivariate(u[i], u[j], correlation[i, j])

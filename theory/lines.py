@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 
-from theory.orthant import Phi, folded, raw_points
+from theory.orthant import Phi, moved, raw_points
 
 REACH = 9.0  # standard deviations along a line beyond which nothing is looked at: 2e-19
 ALIKE = 1e-12  # variance of a contrast over that of its logits below which the two rows give no direction
@@ -39,9 +39,9 @@ def law(heads: np.ndarray, bias: np.ndarray, means: np.ndarray, root: np.ndarray
     """The law of the logits of all heads (H, K, d) for classes of means (classes, d) and covariance root root' (d, d)."""
     H, K, d = heads.shape
     image = heads.reshape(H * K, d) @ root
-    factor = np.asarray(np.linalg.qr(image.T, mode="r")).T if d > H * K else image
+    factor = np.asarray(np.linalg.qr(image.T, mode="r")).T if d > 2 * H * K else image
     factor = jnp.asarray(factor.reshape(H, K, -1))
-    return Law(np.einsum("hkd,cd->chk", heads, means) + bias, factor, factor @ factor[0].T)
+    return Law(np.moveaxis(heads @ means.T, -1, 0) + bias, factor, factor @ factor[0].T)
 
 
 def directions(own: jax.Array, mean: jax.Array, gram: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -151,14 +151,14 @@ def class_change(
     sets = len(seeds)
     if len(laws) > 1:
         together = 1
-    bases = [raw_points(r + 1, n, np.random.default_rng([*seed, 4])) for seed in seeds]
+    points = np.stack([raw_points(r + 1, n, np.random.default_rng([*seed, 4])) for seed in seeds], 1)
+    points = jnp.asarray(points)  # (n, sets, r + 1)
     few = max(BLOCK // (H * K), FEW_LINES) // sets + 1  # lines of every set in one call
     sums = np.zeros((4, sets, H - 1, K))
     for k in range(0, K, together):
-        shifts = [np.random.default_rng([*seed, 4, k]).random(r + 1) for seed in seeds]
-        points = np.stack([folded((x + shift) % 1) for x, shift in zip(bases, shifts, strict=True)], 1)  # (n, sets, r + 1)
+        shifts = np.stack([np.random.default_rng([*seed, 4, k]).random(r + 1) for seed in seeds])
         for first in range(0, n, few):
-            some = jnp.asarray(points[first : first + few].reshape(-1, r + 1))
+            some = moved(points[first : first + few], jnp.asarray(shifts[None])).reshape(-1, r + 1)
             one = laws[min(k, len(laws) - 1)]
             images = _images(one.factor, some[:, :-1])
             for own in range(k, min(k + together, K)):

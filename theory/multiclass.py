@@ -7,7 +7,9 @@ classes than features, is integrated along lines (:mod:`theory.lines`).
 """
 
 import functools
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -16,8 +18,9 @@ import numpy as np
 from scipy.stats import qmc
 
 from theory import lines
-from theory.orthant import SCRAMBLINGS, cholesky, estimate, lattices, order_of, separated, shifted_sets
+from theory.orthant import SCRAMBLINGS, cholesky, estimate, lattices, moved, order_of, raw_points, separated
 from theory.setting.errors import InputError
+from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 
 WORK = 5e7  # factors Phi spent on the orthants of one layer
@@ -134,20 +137,21 @@ def contrasts(heads, bias, means, covariances, rivals, *, dependent: bool) -> tu
 
 
 @jax.jit
-def recalls(means, factors, points) -> jax.Array:
+def recalls(means, factors, points, shifts) -> jax.Array:
     """(H, K) probabilities that all contrasts of a class are positive: that it is decided when it is true.
 
     Args:
         means (K, H, K - 1), factors (K, H, K - 1, K - 1): as :func:`contrasts` gives them.
-        points: (K, n, K - 1), in the precision of the integration.
+        points: (n, K - 1), in the precision of the integration. shifts: (K, K - 1), those of each class.
     """
 
     def one_class(inputs):
-        mean, L, u = inputs
+        mean, L, shift = inputs
+        u = moved(points, shift[None])
         values = jax.vmap(separated, (0, 0, None))(mean.astype(u.dtype), L.astype(u.dtype), u)
         return jnp.mean(values, 1, dtype=mean.dtype)
 
-    return jax.lax.map(one_class, (means, factors, points)).T
+    return jax.lax.map(one_class, (means, factors, shifts)).T
 
 
 def _arrays(problem: Problem):
@@ -155,13 +159,11 @@ def _arrays(problem: Problem):
     return jnp.asarray(problem.bias), jnp.asarray(problem.means), jnp.asarray(covariances)
 
 
-def _points(problem: Problem, n: int, seed: int, scrambling: int, dtype=jnp.float64) -> jax.Array:
-    """(K, n, K - 1) points of one scrambling; n a power of two."""
-    K = problem.classes
-    points = shifted_sets(np.random.default_rng([seed, 3, scrambling]), K, n, K - 1)
-    if dtype == jnp.float32:
-        points = np.clip(points, 1e-7, 1 - 1e-7)
-    return jnp.asarray(points, dtype)
+def _points(problem: Problem, n: int, seed: int, scrambling: int, dtype=jnp.float64) -> tuple[jax.Array, jax.Array]:
+    """Points (n, K - 1) of one scrambling, n a power of two, and shifts (K, K - 1): moved, the classes' errors are uncorrelated
+    and there is one scrambling to pay for."""
+    K, rng = problem.classes, np.random.default_rng([seed, 3, scrambling])
+    return jnp.asarray(raw_points(K - 1, n, rng), dtype), jnp.asarray(rng.random((K, K - 1)), dtype)
 
 
 def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, seed: int = 0) -> list[Change]:
@@ -202,7 +204,13 @@ def orthants(problem: Problem, layers: np.ndarray, *, n: int, seed: int, dtype=j
     heads, rivals = jnp.asarray(centred(np.concatenate([problem.weights[None], layers]))), jnp.asarray(orders(problem))
     arrays, dependent = _arrays(problem), not all(_independent(problem, layer) for layer in layers)
     law = contrasts(heads, *arrays, rivals, dependent=dependent)
-    return np.array([np.asarray(recalls(*law, _points(problem, n, seed, r, dtype))) for r in range(SCRAMBLINGS)])
+
+    @in_float64  # a switch of each thread
+    def one(scrambling: int) -> np.ndarray:
+        return np.asarray(recalls(*law, *_points(problem, n, seed, scrambling, dtype)))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA leaves cores idle here
+        return np.array(list(pool.map(one, range(SCRAMBLINGS))))
 
 
 def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, seed: int = 0) -> Change:
@@ -287,8 +295,10 @@ def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tupl
         for rng, source, parts in zip(rngs, sources, found, strict=True):
             E = (source.random(more * K * d if not sobol else more).reshape(-1, K, d) - 0.5) * steps[:, None]
             for first in range(0, more, CHUNK):
-                points = lattices(rng, (min(CHUNK, more - first), K), inner, K - 1)
-                parts.append(np.asarray(_pair_recalls(clean, jnp.asarray(E[first : first + CHUNK]), *arrays, rivals, points)))
+                few = min(CHUNK, more - first)
+                points, shifts = lattices(rng, few, inner, K - 1), rng.random((few, K, K - 1), np.float32)
+                some = jnp.asarray(E[first : first + CHUNK])
+                parts.append(np.asarray(_pair_recalls(clean, some, *arrays, rivals, points, shifts)))
         values = np.array([np.concatenate(parts) for parts in found])  # (R, pairs, 3, K)
         shifts = values[:, :, :1] - values[:, :, 1:]
         average = estimate(shifts.mean((1, 2)) @ problem.priors)
@@ -299,14 +309,14 @@ def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tupl
 
 
 @jax.jit
-def _pair_recalls(clean, E, bias, means, covariances, rivals, points):
+def _pair_recalls(clean, E, bias, means, covariances, rivals, points, shifts):
     """(n, 3, K) recalls of the clean layer and of the pairs W + E, W - E (n, K, d), each pair at its own points."""
 
-    def one(E, points):
+    def one(E, points, shifts):
         law = contrasts(centred(jnp.stack([clean, clean + E, clean - E])), bias, means, covariances, rivals, dependent=False)
-        return recalls(*law, points)
+        return recalls(*law, points, shifts)
 
-    return jax.vmap(one)(E, points)
+    return jax.vmap(one)(E, points, shifts)
 
 
 def _checked(change: Change, method: str | None) -> Change:
@@ -320,7 +330,8 @@ def _checked(change: Change, method: str | None) -> Change:
 def along_lines(problem: Problem, layers: np.ndarray, *, seed: int = 0, sets: Sequence[int] = range(LINE_SETS)) -> np.ndarray:
     """(4, sets, B, K): right, made, mended and flipped of the compressed layers (B, K, d); the more layers, the fewer lines."""
     K, heads = problem.classes, np.concatenate([problem.weights[None], layers])
-    n = int(2 ** np.clip(np.round(np.log2(LINE_WORK / LINE_SETS / K**2 / len(heads))), 4, 13))
+    least = 6 if K > MOST and len(heads) == 2 else 4  # there the distortion comes from them
+    n = int(2 ** np.clip(np.round(np.log2(LINE_WORK / LINE_SETS / K**2 / len(heads))), least, 13))
     if problem.shared:
         laws = [lines.law(heads, problem.bias, problem.means, root(problem.covariances))]
     else:
@@ -362,14 +373,14 @@ def statistics_variance(problem: Problem, What: np.ndarray, change: Change, seed
     if not has_orthants(problem):
         return between + float(np.sum(pi**2 * (change.changed - change.distortion**2) / n))
     heads, rivals = centred(np.stack([problem.weights, What])), orders(problem)
-    points = np.asarray(_points(problem, 256, seed, SCRAMBLINGS))
+    points, shifts = _points(problem, 256, seed, SCRAMBLINGS)
     within, flat = 0.0, heads.reshape(2 * K, -1)
     for k in range(K):
         S = problem.covariance(k)
         logits = heads @ problem.means[k] + problem.bias
         C = flat @ S @ flat.T
         grams = np.stack([C[:K, :K], C[K:, K:]])
-        g, G = _gradient(*map(jnp.asarray, (logits, grams, k, rivals[k], points[k])))
+        g, G = _gradient(*map(jnp.asarray, (logits, grams, k, rivals[k])), moved(points, shifts[k : k + 1]))
         g, G = np.array(g), np.array(G)
         g[1], G[1] = -g[1], -G[1]
         block = np.zeros((2 * K, 2 * K))

@@ -198,11 +198,11 @@ def _known(seed: int):
         n, seconds, values = _in_a_second(run, 2**4, 2**16)
         se = float(values.std(ddof=1)) / np.sqrt(SCRAMBLINGS)
         yield _record(
-            f"K = {K}, {width} bits: standard error of D, points included",
-            se,
+            f"K = {K}, {width} bits: standard error of D, points included, scaled to 1 s",
+            se * np.sqrt(seconds),
             "",
             bar,
-            note=f"D = {values.mean():.3g}, {n} points x {SCRAMBLINGS} in {seconds:.2f} s",
+            note=f"D = {values.mean():.3g}, {se:.1e} by {n} points x {SCRAMBLINGS} in {seconds:.2f} s",
         )
         if K == 100:
             full = _Full(problem, list(layers), seed, chunk=4096)

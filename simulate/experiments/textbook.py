@@ -61,7 +61,7 @@ def plain_mean(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> float |
         order = order_of(mean[None], clean[None])[0]
         L = [cholesky(x[np.ix_(order, order)]) for x in (clean, clean + noise)]
         for points in point_sets(K - 1, n, SCRAMBLINGS, seed, 3, k):
-            before, after = (float(jnp.mean(separated(jnp.asarray(mean[order]), x, jnp.asarray(points)))) for x in L)
+            before, after = (float(jnp.mean(separated(jnp.asarray(mean[order]), x, points))) for x in L)
             total += prior * (before - after) / SCRAMBLINGS
     return float(total)
 
