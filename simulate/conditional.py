@@ -6,7 +6,6 @@ distribution functions: nothing is counted for the distortion, whose variance fa
 come as pairs W + E, W - E. Flips are counted, at one position a line. Checked against plain counting (tests).
 """
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -16,9 +15,8 @@ import numpy as np
 from jax.scipy.special import ndtr
 from scipy.special import ndtr as ndtr_numpy
 
-from simulate.blocks import key_of
+from simulate.blocks import block_sums
 from simulate.sampler import factor
-from theory.setting.door import progress
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 
@@ -43,8 +41,11 @@ class Lines(NamedTuple):
 
 
 @in_float64
-def count_lines(problem: Problem, *, layers=None, steps=None, seed: int, first: int, last: int) -> Lines:
-    """Blocks ``first`` .. ``last - 1`` of LINES lines, for known layers (B, K, d) or for the steps (B, K) of random ones."""
+def count_lines(
+    problem: Problem, *, layers=None, steps=None, seed: int, first: int, last: int, onto: Lines | None = None
+) -> Lines:
+    """Blocks ``first`` .. ``last - 1`` of LINES lines, for known layers (B, K, d) or for the steps (B, K) of random ones, added
+    to the sums of the blocks before them."""
     weights, bias = problem.weights, problem.bias
     random = steps is not None
     noise = np.asarray(steps) if random else np.asarray(layers) - weights
@@ -56,10 +57,10 @@ def count_lines(problem: Problem, *, layers=None, steps=None, seed: int, first: 
     arrays = [
         jnp.asarray(x) for x in (weights, bias, problem.means, np.stack(factors), directions, shares, problem.priors, noise)
     ]
-    key, total = key_of(seed), None
-    for block in progress(range(first, last), total=last - first, what="lines", unit="block"):
-        sums = Lines(LINES, *(np.asarray(x) for x in _block(jax.random.fold_in(key, np.uint32(block)), *arrays, random=random)))
-        total = sums if total is None else total + sums
+    total = onto
+    for chunk in block_sums(_block, tuple(arrays), seed=seed, first=first, last=last, what="lines", random=random):
+        for one in zip(*chunk, strict=True):
+            total = Lines(LINES, *one) if total is None else total + Lines(LINES, *one)
     assert total is not None  # first < last
     return total
 
@@ -99,7 +100,6 @@ def _mass(low, high):
     return jnp.where(low > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low))
 
 
-@functools.partial(jax.jit, static_argnames="random")
 def _block(key, weights, bias, means, factors, directions, shares, priors, noise, *, random: bool):
     (K, d), layers = weights.shape, len(noise)
     keys = jax.random.split(key, 4)

@@ -152,7 +152,7 @@ def _conditional(
         wanted = min(math.ceil(np.max(variance / target) / sums.lines * done), 16 * done)
         if wanted <= done:
             break
-        sums, done = sums + count_lines(problem, seed=seed, first=done, last=wanted, **subject), wanted
+        sums, done = count_lines(problem, seed=seed, first=done, last=wanted, onto=sums, **subject), wanted
     return sums
 
 

@@ -173,6 +173,13 @@ def test_equal_rows_go_to_the_lowest_class(seed):
     assert back.distortion @ plain.priors == pytest.approx(distortion, abs=5e-3)
 
 
+def test_the_distortion_of_known_layers_is_sure_to_a_hundredth_of_a_point(seed, monkeypatch):
+    monkeypatch.setattr(multiclass, "WORK", 2e8)
+    for K, d, bits in ((10, 30, (2, 3, 5)), (40, 48, (4,))):
+        records = predict(random_problem(d, seed, K=K), scheme="symmetric", bits=list(bits), seed=seed)
+        assert all(one.method == "orthants" and one.numerical_error < 1e-4 for one in records)
+
+
 def test_permuted_classes_and_shifted_logits(seed):
     problem = random_problem(10, seed, K=5)
     order = np.array([3, 0, 4, 1, 2])

@@ -23,8 +23,9 @@ from theory.setting.errors import InputError
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 
-WORK = 5e7  # factors Phi spent on the orthants of one layer
+WORK = 2e8  # factors Phi spent on the orthants of one layer
 PRECISE = 2e-3  # error of a distortion over itself, or over a tenth of the flips where it nearly cancels, with which they stop
+SURE = 5e-5  # error that is not enough anyway
 DOUBLE = 16  # classes up to which they are integrated in double precision
 LINE_WORK = 4e7  # crossings spent on lines, those of one event of every line
 LINE_SETS = 8
@@ -159,10 +160,10 @@ def _arrays(problem: Problem):
     return jnp.asarray(problem.bias), jnp.asarray(problem.means), jnp.asarray(covariances)
 
 
-def _points(problem: Problem, n: int, seed: int, scrambling: int, dtype=jnp.float64) -> tuple[jax.Array, jax.Array]:
+def _points(K: int, n: int, seed: int, scrambling: int, dtype=jnp.float64) -> tuple[jax.Array, jax.Array]:
     """Points (n, K - 1) of one scrambling, n a power of two, and shifts (K, K - 1): moved, the classes' errors are uncorrelated
     and there is one scrambling to pay for."""
-    K, rng = problem.classes, np.random.default_rng([seed, 3, scrambling])
+    rng = np.random.default_rng([seed, 3, scrambling])
     return jnp.asarray(raw_points(K - 1, n, rng), dtype), jnp.asarray(rng.random((K, K - 1)), dtype)
 
 
@@ -177,14 +178,14 @@ def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, se
         return [_checked(change, method) for change in changes]
     K = problem.classes
     most = int(2 ** np.clip(np.floor(np.log2(WORK / SCRAMBLINGS / (2 * K * (K - 1)))), 7, 15))
-    n, dtype = min(most, 128), jnp.float64 if K <= DOUBLE else jnp.float32
+    n, dtype, laws = min(most, 128), jnp.float64 if K <= DOUBLE else jnp.float32, laws_of(problem, layers)
     while True:
-        replicates = orthants(problem, layers, n=n, seed=seed, dtype=dtype)
+        replicates = orthants(laws, n=n, seed=seed, dtype=dtype)
         average = estimate((replicates[:, :1] - replicates[:, 1:]) @ problem.priors)
         scale = [
             max(abs(D), 0.1 * float(change.flips @ problem.priors)) for D, change in zip(average.value, changes, strict=True)
         ]
-        if n == most or np.all(average.error <= PRECISE * np.array(scale)):
+        if n == most or np.all(average.error <= np.minimum(PRECISE * np.array(scale), SURE)):
             break
         n = min(most, 4 * n)
     found = []
@@ -198,16 +199,21 @@ def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, se
     return found
 
 
-def orthants(problem: Problem, layers: np.ndarray, *, n: int, seed: int, dtype=jnp.float64) -> np.ndarray:
-    """(SCRAMBLINGS, 1 + B, K) recalls of the clean and the known compressed layers (B, K, d), each at the same n points, in
-    the given precision: below 1e-9 single precision ends."""
+def laws_of(problem: Problem, layers: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """Means and factors of the contrasts of the clean and the known compressed layers (B, K, d), as :func:`contrasts` gives
+    them."""
     heads, rivals = jnp.asarray(centred(np.concatenate([problem.weights[None], layers]))), jnp.asarray(orders(problem))
-    arrays, dependent = _arrays(problem), not all(_independent(problem, layer) for layer in layers)
-    law = contrasts(heads, *arrays, rivals, dependent=dependent)
+    dependent = not all(_independent(problem, layer) for layer in layers)
+    return contrasts(heads, *_arrays(problem), rivals, dependent=dependent)
+
+
+def orthants(laws: tuple[jax.Array, jax.Array], *, n: int, seed: int, dtype=jnp.float64) -> np.ndarray:
+    """(SCRAMBLINGS, H, K) recalls of H layers, each at the same n points, in the given precision: below 1e-9 single precision
+    ends."""
 
     @in_float64  # a switch of each thread
     def one(scrambling: int) -> np.ndarray:
-        return np.asarray(recalls(*law, *_points(problem, n, seed, scrambling, dtype)))
+        return np.asarray(recalls(*laws, *_points(len(laws[0]), n, seed, scrambling, dtype)))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA leaves cores idle here
         return np.array(list(pool.map(one, range(SCRAMBLINGS))))
@@ -373,7 +379,7 @@ def statistics_variance(problem: Problem, What: np.ndarray, change: Change, seed
     if not has_orthants(problem):
         return between + float(np.sum(pi**2 * (change.changed - change.distortion**2) / n))
     heads, rivals = centred(np.stack([problem.weights, What])), orders(problem)
-    points, shifts = _points(problem, 256, seed, SCRAMBLINGS)
+    points, shifts = _points(K, 256, seed, SCRAMBLINGS)
     within, flat = 0.0, heads.reshape(2 * K, -1)
     for k in range(K):
         S = problem.covariance(k)

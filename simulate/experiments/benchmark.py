@@ -192,7 +192,7 @@ def _known(seed: int):
         layers = np.stack(_layers(problem, (width,)))
 
         def run(n: int, problem=problem, layers=layers) -> np.ndarray:
-            values = multiclass.orthants(problem, layers, n=n, seed=seed, dtype=jnp.float32)
+            values = multiclass.orthants(multiclass.laws_of(problem, layers), n=n, seed=seed, dtype=jnp.float32)
             return (values[:, 0] - values[:, 1]) @ problem.priors
 
         n, seconds, values = _in_a_second(run, 2**4, 2**16)

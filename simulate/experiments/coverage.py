@@ -10,7 +10,7 @@ from simulate.experiments.averaging import distortions
 from simulate.generator import synthetic
 from theory.prediction import predict
 from theory.setting.compression import compress
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
+from theory.setting.door import progress, rows_command
 
 FEATURES, BITS, LAYERS = (8, 64, 512), (2, 4, 8), ("optimal", "perturbed")
 
@@ -46,17 +46,7 @@ def coverage(*, features=FEATURES, bits=BITS, layers=LAYERS, networks: int = 20_
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="simulate.experiments.coverage", description=__doc__)
-    add_seed(parser)
-    add_json(parser)
-
-    def work(a) -> int:
-        rows = coverage(seed=a.seed)
-        print_json(rows) if a.json else print_table(rows, list(rows[0]))
-        return 0
-
-    parser.set_defaults(run=work)
-    return run(parser, argv)
+    return rows_command("simulate.experiments.coverage", __doc__, coverage, argv)
 
 
 if __name__ == "__main__":

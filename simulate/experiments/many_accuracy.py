@@ -83,8 +83,7 @@ def reference(problem: Problem, steps: np.ndarray, *, seed: int) -> tuple[str, n
             sums = average_sequences(problem, steps, seed=seed, first=done, last=blocks, points=points, onto=sums)
             units, (values, errors) = sums.pairs, sums.distortion(problem.priors)
         else:
-            more = count_lines(problem, steps=steps, seed=seed, first=done, last=blocks)
-            lines = more if lines is None else lines + more
+            lines = count_lines(problem, steps=steps, seed=seed, first=done, last=blocks, onto=lines)
             units, values = lines.lines, lines.shift @ problem.priors / lines.lines
             errors = np.sqrt(np.maximum(lines.squares[:, 0] / units - values**2, 0) / (units - 1))
         if units >= budget or np.all(errors <= KNOWN * np.abs(values)):

@@ -16,7 +16,7 @@ from simulate.generator import synthetic
 from simulate.sampler import decisions, factor
 from theory.prediction import predict
 from theory.setting.compression import compress
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
+from theory.setting.door import progress, rows_command
 from theory.setting.files import Features
 from theory.setting.problem import Problem
 
@@ -132,17 +132,7 @@ def _changes(logits, noise, labels):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="simulate.experiments.many_coverage", description=__doc__)
-    add_seed(parser)
-    add_json(parser)
-
-    def work(a) -> int:
-        rows = many_coverage(seed=a.seed)
-        print_json(rows) if a.json else print_table(rows, list(rows[0]))
-        return 0
-
-    parser.set_defaults(run=work)
-    return run(parser, argv)
+    return rows_command("simulate.experiments.many_coverage", __doc__, many_coverage, argv)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,23 @@ def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
         print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
+def rows_command(
+    prog: str, description: str | None, make: Callable[..., list[dict[str, Any]]], argv: Sequence[str] | None
+) -> int:
+    """A command of --seed and --json alone that prints the rows ``make(seed=...)`` gives; its exit code."""
+    parser = Parser(prog=prog, description=description)
+    add_seed(parser)
+    add_json(parser)
+
+    def work(a) -> int:
+        rows = make(seed=a.seed)
+        print_json(rows) if a.json else print_table(rows, list(rows[0]))
+        return 0
+
+    parser.set_defaults(run=work)
+    return run(parser, argv)
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
