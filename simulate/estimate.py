@@ -138,7 +138,8 @@ def counted(
     recalls = [np.bincount(labels, weights=~x, minlength=K) / np.maximum(share, 1) for x in (wrong, wrong_after)]
     interval, warnings = _interval((made - mended) / n, se, confidence, made + mended, n)
     if not share.all():
-        warnings.append(f"no sample of class {int(np.argmin(share))}: its recalls are given as 0")
+        absent = ", ".join(map(str, np.flatnonzero(share == 0)))
+        warnings.append(f"no sample of class {absent}: recalls are given as 0")
     return Record(
         **compression_fields(layer, source_bits),
         errors="actual",
@@ -164,7 +165,7 @@ def _interval(distortion: float, se: float, confidence: float, events: int, n: i
     if events:
         half = float(norm.isf((1 - confidence) / 2)) * se
         return (distortion - half, distortion + half), []
-    bound = -np.log1p(-confidence) / n
+    bound = min(1.0, float(-np.log1p(-confidence)) / n)
     return (-bound, bound), [
         f"no decision changed its correctness in {n} samples: |distortion| is below {bound:.2g} with "
         f"{confidence:.0%} confidence"

@@ -46,6 +46,11 @@ def small_steps(problem: Problem, steps: np.ndarray, *, draws: int = DRAWS, seed
     return Laws(estimate((faces + edges).sum(1)), estimate(edges.sum(1)), estimate(flips), by_class)
 
 
+def has_law(problem: Problem) -> bool:
+    """Whether all rows differ, so that small errors move a boundary but make none, and they are not too many."""
+    return problem.classes <= MOST and len(np.unique(problem.weights + 0.0, axis=0)) == problem.classes
+
+
 def square_law(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float]:
     """Expected distortion by class (K,) at small steps, and the 95 % error of its prior-weighted sum.
 

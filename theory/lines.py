@@ -21,6 +21,7 @@ from theory.orthant import Phi, moved, raw_points
 REACH = 9.0  # standard deviations along a line beyond which nothing is looked at: 2e-19
 ALIKE = 1e-12  # variance of a contrast over that of its logits below which the two rows give no direction
 PARALLEL = 1e-12  # slope difference over slopes below which two logits never cross
+NEVER = -1e300  # logit of a class that is never decided
 BLOCK = 2**16  # logits, those of all lines and heads, a compiled call
 ENTRIES = 2**22  # entries of random layers in one
 FEW_LINES = 128  # too few to be worth one
@@ -41,12 +42,21 @@ def law(heads: np.ndarray, bias: np.ndarray, means: np.ndarray, root: np.ndarray
     image = heads.reshape(H * K, d) @ root
     factor = np.asarray(np.linalg.qr(image.T, mode="r")).T if d > 2 * H * K else image
     factor = jnp.asarray(factor.reshape(H, K, -1))
-    return Law(np.moveaxis(heads @ means.T, -1, 0) + bias, factor, factor @ factor[0].T)
+    logits = np.moveaxis(heads @ means.T, -1, 0) + bias
+    return Law(np.where([never(head, bias) for head in heads], NEVER, logits), factor, factor @ factor[0].T)
+
+
+def never(weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """(K,) whether a class is never decided: its row (K, d) and bias (K,) are those of a lower class, which wins all ties."""
+    rows = np.concatenate([weights, bias[:, None]], 1) + 0.0  # -0 is 0
+    _, first, same = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return first[same.reshape(-1)] != np.arange(len(rows))
 
 
 def directions(own: jax.Array, mean: jax.Array, gram: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Of class ``own`` in the clean layer, mean (K,) and covariance (K, K): the probability (K,) of choosing each rival as the
-    direction of a line, as P(it beats the class), and the length (K,) of that direction."""
+    direction of a line, as P(it beats the class), and the length (K,) of that direction; all lengths are 0, and lines don't
+    move, where all rows are equal."""
     power = jnp.diagonal(gram)
     variance = power[own] + power - 2 * gram[own]
     length = jnp.sqrt(jnp.where(variance > ALIKE * (power[own] + power), variance, 0.0))
@@ -62,6 +72,10 @@ def choose(shares: jax.Array, pick: jax.Array) -> jax.Array:
     """(n,) rivals, each in proportion to its share, by picks (n,) in the unit interval."""
     total = jnp.cumsum(shares)
     return jnp.minimum(jnp.searchsorted(total, pick * total[-1], side="right"), len(shares) - 1)
+
+
+def _inverse(length: jax.Array) -> jax.Array:
+    return jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
 
 
 def _between(low: jax.Array, high: jax.Array) -> jax.Array:
@@ -130,9 +144,9 @@ def _images(factor: jax.Array, points: jax.Array) -> jax.Array:
 def _class(own, mean, gram, images, pick, *, walked: int) -> tuple[jax.Array, jax.Array]:
     shares, length = directions(own, mean[0], gram[0])
     rival = choose(shares, pick)
-    length = length[rival]
-    slope = (gram[:, :, own][:, :, None] - gram[:, :, rival]) / length[None, None]
-    tau = (images[0, own] - jnp.take_along_axis(images[0], rival[None], 0)[0]) / length
+    pace = _inverse(length[rival])
+    slope = (gram[:, :, own][:, :, None] - gram[:, :, rival]) * pace[None, None]
+    tau = (images[0, own] - jnp.take_along_axis(images[0], rival[None], 0)[0]) * pace
     start = images - slope * tau[None, None] + mean[:, :, None]
     return correctness(start, slope, own), flips(start[:, :, :walked], slope[:, :, :walked])
 
@@ -171,11 +185,13 @@ def class_change(
 
 
 class Heads(NamedTuple):
-    """A clean head and the classes: weights (K, d), bias (K,), means (K, d); of one common covariance or one a class its factor
-    (1 or K, d, r), ``tilts`` weights x covariance (1 or K, K, d) and ``grams`` tilts x weights' (1 or K, K, K)."""
+    """A clean head and the classes: weights (K, d), bias (K,), which classes it never decides (K,), means (K, d); of one common
+    covariance or one a class its factor (1 or K, d, r), ``tilts`` weights x covariance (1 or K, K, d) and ``grams`` tilts x
+    weights' (1 or K, K, K)."""
 
     weights: jax.Array
     bias: jax.Array
+    never: jax.Array
     means: jax.Array
     factors: jax.Array
     tilts: jax.Array
@@ -184,7 +200,7 @@ class Heads(NamedTuple):
 
 def heads_of(weights: np.ndarray, bias: np.ndarray, means: np.ndarray, factors: Sequence[np.ndarray]) -> Heads:
     tilts = np.stack([weights @ root @ root.T for root in factors])
-    return Heads(*map(jnp.asarray, (weights, bias, means, np.stack(factors), tilts, tilts @ weights.T)))
+    return Heads(*map(jnp.asarray, (weights, bias, never(weights, bias), means, np.stack(factors), tilts, tilts @ weights.T)))
 
 
 def random_change(heads: Heads, steps: np.ndarray, *, networks: int, walked: int, seed: tuple[int, ...]) -> np.ndarray:
@@ -222,22 +238,24 @@ def _random(key, heads: Heads, steps, classes, *, networks: int, walked: int) ->
         gram, c = heads.grams[of], len(own)
         g = jax.random.normal(jax.random.fold_in(normals, part), (c, networks, factors.shape[-1]), jnp.float32)
         z = heads.means[own].astype(jnp.float32)[:, None] + jnp.einsum("cnr,dr->cnd", g, factors[of], precision=highest)
-        shares, length = jax.vmap(directions, (0, 0, None))(own, means[own] + heads.bias[None], gram)
+        mean = jnp.where(heads.never[None], NEVER, means[own] + heads.bias[None])
+        shares, length = jax.vmap(directions, (0, 0, None))(own, mean, gram)
         pick = jax.random.uniform(jax.random.fold_in(picks, part), (c, networks), gram.dtype)
         rival = jax.vmap(choose)(shares, pick)
-        length = jnp.take_along_axis(length, rival, 1)
-        along = (tilts[of][own][:, None] - tilts[of][rival]) / length.astype(jnp.float32)[..., None]
+        pace = _inverse(jnp.take_along_axis(length, rival, 1))
+        along = (tilts[of][own][:, None] - tilts[of][rival]) * pace.astype(jnp.float32)[..., None]
         logits = jnp.einsum("kd,cnd->kcn", heads.weights, z.astype(gram.dtype))
-        slope = (gram[:, own][:, :, None] - gram[:, rival]) / length[None]
+        slope = (gram[:, own][:, :, None] - gram[:, rival]) * pace[None]
 
         def lead(logits):
             """Of the own logit over the rival's, (c, n), from logits (K, c, n)."""
             return jnp.take_along_axis(logits, own[None, :, None], 0)[0] - jnp.take_along_axis(logits, rival[None], 0)[0]
 
-        tau = lead(logits - means[own].T[:, :, None]) / length
+        tau = lead(logits - means[own].T[:, :, None]) * pace
         noise, tilt = (jnp.einsum("nkd,cnd->kcn", E, x, precision=highest).astype(gram.dtype) for x in (z, along))
         noise, start = noise - tilt * tau[None], logits + heads.bias[:, None, None] - slope * tau[None]
-        starts, slopes = (jnp.stack([x, x + e, x - e]) for x, e in ((start, noise), (slope, tilt)))
+        clean = jnp.where(heads.never[:, None, None], NEVER, start)
+        starts, slopes = jnp.stack([clean, start + noise, start - noise]), jnp.stack([slope, slope + tilt, slope - tilt])
         flat, walk = (3, K, c * networks), (3, K, c * walked)
         right = correctness(starts.reshape(flat), slopes.reshape(flat), jnp.repeat(own, networks))
         flipped = flips(starts[..., :walked].reshape(walk), slopes[..., :walked].reshape(walk))

@@ -38,6 +38,8 @@ def decided(logits: np.ndarray, norms: np.ndarray, sigma: np.ndarray, chosen: np
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(spread > 0, gap / spread, np.where((gap > 0) | ((gap == 0) & (chosen == 0)), np.inf, -np.inf))
         return np.asarray(Phi(jnp.asarray(ratio))), 0.0
+    if sigma.max() == 0:
+        return (decide(logits) == chosen).astype(float), 0.0
     sigma = np.maximum(sigma, QUIET * sigma.max())
     spacing = min(0.5 * sigma.min() / sigma.max(), 2 * REACH / (NODES - 1))
     nodes = min(MOST, 2 * int(np.ceil(REACH / spacing / 2)) * 2 + 1)  # 4 m + 1: every other node makes a rule too

@@ -240,9 +240,11 @@ def _many(problem: Problem, layers: list[Compressed], errors: str, method: str |
 
 
 def _random_layers(problem: Problem, steps: np.ndarray, method: str | None, seed: int) -> multiclass.Change:
+    if method == "square_law" and not laws.has_law(problem):
+        raise InputError(f"method: square_law needs rows that all differ, and at most {laws.MOST} classes")
     change = multiclass.expected(problem, steps, method=None if method == "square_law" else method, seed=seed)
     told = change.error <= TOLERANCE * abs(float(change.distortion @ problem.priors))
-    if method != "square_law" and (method or told or change.method != "line_average" or problem.classes > laws.MOST):
+    if method != "square_law" and (method or told or change.method != "line_average" or not laws.has_law(problem)):
         return change
     by_class, error = laws.square_law(problem, steps, seed=seed)
     if method is None and error >= change.error:

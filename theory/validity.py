@@ -40,7 +40,7 @@ def of_features(features: Features, layer: Compressed, record: Record) -> list[s
         found.append(f"negative distortion ({record.distortion:.3g}): random errors move this layer towards a better one")
     absent = np.flatnonzero(np.bincount(features.labels, minlength=K) == 0)
     if len(absent):
-        found.append(f"no sample of class {absent[0]}: what compression does to it is not in the distortion")
+        found.append(f"no sample of class {', '.join(map(str, absent))}: what compression does to it is not in the distortion")
     if layer.steps.max() > 0:
         # enough of a problem for the sentences on the errors: its law of the features is not used with a scale of its own
         shape = Problem(
@@ -58,7 +58,8 @@ def of_features(features: Features, layer: Compressed, record: Record) -> list[s
 def _few_samples(problem: Problem) -> list[str]:
     counts = problem.counts
     absent = [k for k in range(problem.classes) if problem.priors[k] == 0]
-    found = [f"class {k} has prior 0: what compression does to it is not in the distortion" for k in absent]
+    named = ", ".join(map(str, absent))
+    found = [f"prior 0 of class {named}: what compression does to it is not in the distortion"] if absent else []
     few = [] if counts is None else [k for k, n in enumerate(counts) if n <= problem.features and k not in absent]
     if counts is not None and few:
         named = ", ".join(f"{k} ({counts[k]})" for k in few[:5]) + (", ..." if len(few) > 5 else "")
@@ -87,7 +88,7 @@ def _error_model(problem: Problem, layer: Compressed, record: Record, *, proport
     def instead(scale: float) -> str:
         """The corrected distortion when the error variance is scaled, beside the one given."""
         law = proportional or problem.classes > 2
-        instead = record.distortion * (scale if law else _scaled(problem, layer, scale))
+        instead = min(record.distortion * (scale if law else _scaled(problem, layer, scale)), 1 - record.risk_before)
         about = "about " if law else ""
         return f"the expected distortion would be {about}{instead:.3g} instead of {record.distortion:.3g}"
 

@@ -21,7 +21,7 @@ from theory.setting.files import Features
 from theory.setting.problem import Problem
 
 CLASSES, FEATURES, BITS, KINDS = 10, (16, 64, 512), (2, 3, 4, 5, 6, 7, 8), ("Gaussian", "post-ReLU")
-SAMPLES, SAMPLE = 8, 4_000  # times that features are drawn to predict from, and how many
+SAMPLES, SAMPLE = 100, 4_000  # times that features are drawn to predict from, and how many
 SETS, NETWORKS, TEST = 200, 10, 20_000  # test sets, networks counted on each, images in a set
 SEPARATION = {"Gaussian": 3.5, "post-ReLU": 5.0}
 Sampler = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
@@ -46,12 +46,13 @@ def many_coverage(
         steps = [compress(problem.weights, "symmetric", width).steps for width in bits]
         question: dict = dict(scheme="symmetric", bits=bits, errors="expected", test_size=TEST)
         inside, below, above = (np.zeros(len(bits)) for _ in range(3))
-        measured, known = np.zeros((sets, len(bits), networks)), []
+        measured, known, predicted = np.zeros((sets, len(bits), networks)), [], []
         each = sets if kind == "Gaussian" else -(-sets // SAMPLES)  # test sets a prediction
         for i in range(sets):
             rng = np.random.default_rng([seed, 20, i])
             if i % each == 0:
                 known = predict(_subject(kind, problem, draw, rng), seed=seed + i, **question)
+                predicted.append([one.distortion for one in known])
             z, labels = draw(TEST, rng)
             for j, (record, step) in enumerate(zip(known, steps, strict=True)):
                 values = measured[i, j] = _networks(problem, step, z, labels, networks, rng)
@@ -70,7 +71,7 @@ def many_coverage(
                     "inside": float(inside[j]),
                     "below": float(below[j]),
                     "above": float(above[j]),
-                    "predicted": record.distortion,
+                    "predicted": float(np.mean(predicted, 0)[j]),
                     "simulated": float(measured[:, j].mean()),
                     "predicted_sd": float(np.hypot(record.interval_sources["network"], record.interval_sources["test_set"])),
                     "simulated_sd": float(measured[:, j].std()),

@@ -12,6 +12,8 @@ from theory.setting.files import Features, features_of, write_statistics
 from theory.setting.problem import Problem
 from theory.setting.record import version
 
+LARGEST = 1e70  # |feature|: fourth powers are summed
+
 
 def fit(features: Features | Path | str, *, out: Path | str | None = None, classes=None, model: str = "gaussian") -> Problem:
     """Fit priors, class means and class covariances to labelled features.
@@ -39,7 +41,9 @@ def fit(features: Features | Path | str, *, out: Path | str | None = None, class
     counts = np.bincount(features.labels, minlength=K)
     if counts.max() < 2:
         raise InputError(f"labels: expected a class with at least two samples, got at most {counts.max()} in each")
-    d = z.shape[1]
+    d, largest = z.shape[1], float(np.abs(z).max())
+    if largest > LARGEST:
+        raise InputError(f"features: expected values whose squares add up, at most {LARGEST:g}, got {largest:.3g}")
     means, covariances = np.zeros((K, d)), np.zeros((K, d, d))
     scatter = np.zeros((d, d))
     for k in range(K):

@@ -1,0 +1,132 @@
+"""Lines: decisions along them against a dense grid; known and random layers against counting; shared points; equal rows; small
+steps."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from simulate.monte_carlo import run
+from simulate.sampler import brute_force
+from tests.problems import random_problem
+from theory import laws, lines, multiclass
+from theory.prediction import predict
+from theory.setting.compression import compress
+
+
+def on_a_grid(start, slope, own):
+    """(4, H - 1, n): the same probabilities by deciding at 40,001 equidistant points of each line; argmax takes the lowest."""
+    tau = np.linspace(-9, 9, 40_001)
+    weight = norm.pdf(tau) * (tau[1] - tau[0])
+    decided = np.argmax(start[..., None] + slope[..., None] * tau, 1)  # (H, n, tau)
+    right = decided == own
+    events = np.stack(
+        np.broadcast_arrays(right[:1], right[:1] & ~right[1:], ~right[:1] & right[1:], decided[:1] != decided[1:])
+    )
+    return events @ weight
+
+
+def test_decisions_along_lines_are_those_of_a_dense_grid(seed):
+    rng = np.random.default_rng(seed)
+    start, slope = rng.normal(0, 1.5, (3, 6, 40)), rng.normal(0, 1, (3, 6, 40))
+    start[1:], slope[1:] = start[:1] + 0.2 * start[1:], slope[:1] + 0.2 * slope[1:]
+    slope[:, 3, :10] = slope[:, 1, :10]  # parallel
+    start[:, 4, :20], slope[:, 4, :20] = start[:, 2, :20], slope[:, 2, :20]  # two equal rows
+    slope[:, :, 39] = 0  # nothing moves
+    for own in (0, 2, 4):
+        want = on_a_grid(start, slope, own)
+        right = lines.correctness(jnp.asarray(start), jnp.asarray(slope), jnp.asarray(own))
+        flipped = lines.flips(jnp.asarray(start), jnp.asarray(slope))
+        np.testing.assert_allclose(np.concatenate([right, flipped[None]]), want, atol=2e-3)
+        np.testing.assert_allclose(np.concatenate([right, flipped[None]]).mean(-1), want.mean(-1), atol=1e-4)
+
+
+def test_shared_points_and_fewer_flips_change_no_mean(seed):
+    """Points shared by three classes, one line in four followed for the flips: the same averages within their errors."""
+    problem = random_problem(12, seed + 4, K=7, shared=True)
+    heads = np.stack([problem.weights, compress(problem.weights, "symmetric", 3).weights])
+    law = lines.law(heads, problem.bias, problem.means, multiclass.root(problem.covariances))
+    alone, shared = (
+        lines.class_change([law], n=512, seeds=[(seed, r + 16 * together) for r in range(16)], together=together, walked=walked)
+        for together, walked in ((1, 512), (3, 128))
+    )
+    for one, other in zip(alone, shared, strict=True):  # right, made, mended, flipped: (16, 1, 7)
+        values = [x[:, 0] @ problem.priors for x in (one, other)]
+        noise = np.sqrt(sum(x.var(ddof=1) / 16 for x in values))
+        assert abs(values[0].mean() - values[1].mean()) < 5 * noise
+        assert noise < 0.02 * values[0].mean()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_random_layers_along_lines_against_networks_drawn(shared, seed):
+    """Blocks that do not divide the networks, flips of a part of them: class by class against brute force."""
+    problem = random_problem(5, seed + 6, K=4, shared=shared)
+    steps = compress(problem.weights, "symmetric", 3, per_channel=True).steps
+    factors = [multiclass.root(problem.covariances)] if shared else multiclass.roots(problem)
+    heads = lines.heads_of(problem.weights, problem.bias, problem.means, factors)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(lines, "BLOCK", 12 * 300)
+    sets = np.array(
+        [lines.random_change(heads, steps, networks=1000, walked=500, seed=(seed, r)) @ problem.priors for r in range(16)]
+    )
+    patch.undo()
+    rng, seen = np.random.default_rng(seed), []
+    for i in range(300):
+        E = (rng.random(problem.weights.shape) - 0.5) * steps[:, None]
+        pair = brute_force(problem, [problem.weights + E, problem.weights - E], n=4000, seed=1000 * seed + i)
+        seen.append(np.mean(pair, 0)[[0, 2, 3]])
+    seen = np.array(seen) * np.array([-1, 1, 1]) + np.array([1, 0, 0])
+    said = np.stack([sets[:, 0], sets[:, 1] - sets[:, 2], sets[:, 3]], 1)
+    noise = np.sqrt(seen.var(0, ddof=1) / len(seen) + said.var(0, ddof=1) / len(said))
+    assert np.all(np.abs(seen.mean(0) - said.mean(0)) < 4.5 * noise), (seen.mean(0), said.mean(0), noise)
+    assert np.all(noise[1:] < 0.03 * said.mean(0)[1:])
+
+
+@pytest.mark.parametrize("layer", ["two rows", "all rows", "zero"])
+def test_equal_rows_before_and_after(layer, seed):
+    """The lower class wins the tie, in the clean layer too; random errors break it."""
+    problem = random_problem(70, seed + 8, K=7)
+    weights, bias = problem.weights.copy(), problem.bias.copy()
+    if layer == "two rows":
+        weights[4], bias[4] = weights[2], bias[2]
+    elif layer == "all rows":
+        weights[:], bias[:] = weights[2], 0.0
+    else:
+        weights[:] = 0.0
+    tied = replace(problem, weights=weights, bias=bias)
+    question: dict = dict(scheme="symmetric", bits=[3], seed=seed)
+    (actual,), (expected,) = (predict(tied, errors=errors, **question) for errors in ("actual", "expected"))
+    assert (actual.method, expected.method) == ("lines", "line_average")
+    What = compress(weights, "symmetric", 3).weights
+    ((before, _, distortion, flips),) = brute_force(tied, [What], n=200_000, seed=seed)
+    noise = np.sqrt((flips + 1e-5) / 200_000)
+    for one in (actual, expected):
+        assert one.risk_before == pytest.approx(before, abs=5e-3)
+        assert one.per_class[4]["recall_before"] == pytest.approx(0, abs=1e-9) or layer == "zero"
+    assert abs(actual.distortion - distortion) < 4.5 * np.hypot(noise, actual.numerical_error / 2) + 1e-9
+    assert abs(actual.flip_rate - flips) < 4.5 * np.hypot(noise, actual.provenance["flip_rate_error"] / 2) + 1e-9
+    (counted,) = run(tied, n=2_000_000, errors="expected", **question)
+    for said, error, seen, se in (
+        (expected.distortion, expected.numerical_error, counted.distortion, counted.standard_error),
+        (expected.flip_rate, expected.provenance["flip_rate_error"], counted.flip_rate, counted.flip_rate_standard_error),
+    ):
+        assert abs(said - seen) < 4.5 * np.hypot(se or 0.0, error / 2) + 1e-9
+
+
+def test_small_steps_of_more_classes_than_features(seed, monkeypatch):
+    """K = 9, d = 4, 8 bits: the square law is chosen, and agrees with conditional Monte Carlo within its error; for steps
+    half as wide again it does not."""
+    monkeypatch.setattr(multiclass, "RANDOM_WORK", 1e8)
+    problem = random_problem(4, seed, K=9)
+    (record,) = predict(problem, scheme="symmetric", bits=[8], errors="expected", seed=seed)
+    assert record.method == "square_law"
+    assert record.numerical_error < 0.05 * record.distortion
+    question: dict = dict(scheme="symmetric", bits=[8], errors="expected", method="conditional", seed=seed)
+    (counted,) = run(problem, n=10_000_000, **question)
+    noise = np.hypot(counted.standard_error or 0.0, record.numerical_error / 2)
+    assert abs(record.distortion - counted.distortion) < 4.5 * noise
+    assert noise < 0.1 * record.distortion
+    by_class, _ = laws.square_law(problem, 1.5 * compress(problem.weights, "symmetric", 8).steps, seed=seed)
+    assert abs(by_class @ problem.priors - counted.distortion) > 4.5 * noise
