@@ -12,7 +12,7 @@ from simulate.monte_carlo import run
 from theory.prediction import predict
 
 NAME = "many_classes"
-PROBLEMS, BITS = ((3, 16), (10, 64), (100, 128)), (2, 4, 6)
+PROBLEMS, BITS = ((3, 16), (10, 64), (100, 128)), (2, 3, 4, 5, 6)
 SAMPLES = {3: 10_000_000, 10: 10_000_000, 100: 2_000_000}  # feature vectors counted
 
 

@@ -87,6 +87,9 @@ def draw(table: list[dict[str, Any]]):
         )
     left.set(xlabel="bits per weight", ylabel="distortion (percentage points)", xticks=BITS, title="all classes at once")
     left.set_yscale("symlog", linthresh=0.5)
+    left.set_ylim(-1, 12)
+    left.set_yticks([-1, -0.5, 0, 0.5, 1, 2, 5, 10], ["-1", "-0.5", "0", "0.5", "1", "2", "5", "10"])
+    left.minorticks_off()
     left.axhline(0, color="black", linewidth=0.5)
     left.legend(loc="upper right")
     (one,) = (one for one in table if one["scheme"] == "symmetric" and one["bits"] == BITS[0])
@@ -98,9 +101,9 @@ def draw(table: list[dict[str, Any]]):
             k + shift,
             [100 * one[f"predicted_{key}_{c}"] for c in k],
             "_",
-            color="black",
+            color=color,
             markersize=9,
-            label="predicted" if shift < 0 else None,
+            label=f"predicted {label}",
         )
         right.errorbar(
             k + shift,
@@ -115,7 +118,7 @@ def draw(table: list[dict[str, Any]]):
             label=f"measured {label}, 95 %",
         )
     right.set(xlabel="class", ylabel="recall (%)", xticks=k, title=f"symmetric, {BITS[0]} bits")
-    right.set_ylim(45, 101)
+    right.set_ylim(35, 101)
     right.legend(loc="lower left", ncols=1)
     figure.suptitle(f"ResNet-20 on CIFAR-10, last layer, one step a layer; {table[0]['n']} test images, not those fitted")
     return figure

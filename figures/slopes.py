@@ -17,8 +17,9 @@ from theory.prediction import predict
 from theory.setting.compression import compress
 
 NAME = "slopes"
-PROBLEMS, BITS = ((10, 64),), (2, 4, 8)
-BLOCKS = {10: 30}  # of pairs of networks
+K, D, BITS = 10, 64, (2, 3, 4, 6, 8)
+BLOCKS = 30  # of pairs of networks
+NEAR = ("predict", "square_law", "plain_mean")
 FORMULAS: dict[str, dict[str, Any]] = {
     "predict": {"color": "#000000", "linestyle": "-", "marker": "o", "label": "predicted"},
     "square_law": {"color": "#0072B2", "linestyle": "--", "marker": "^", "label": "square law"},
@@ -33,89 +34,82 @@ FORMULAS: dict[str, dict[str, Any]] = {
 def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Perturbed layers, unequal priors, one step a layer."""
     table, comparison = [], []
-    for K, d in PROBLEMS:
-        problem = synthetic(classes=K, features=d, separation=3.5, priors="unequal", layer="perturbed", seed=seed)
-        question: dict[str, Any] = dict(scheme="symmetric", bits=BITS, errors="expected", seed=seed)
-        steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in BITS])
-        sums = average_sequences(problem, steps, seed=seed, first=0, last=BLOCKS[K], points=16)
-        values, errors = sums.distortion(problem.priors)
-        laws = small_steps(problem, steps[-1], seed=seed)
-        predictions, counted = predict(problem, **question), run(problem, n=1_000_000, **question)
-        for i, (one, seen) in enumerate(zip(predictions, counted, strict=True)):
-            ratio = float(steps[i, 0] / steps[-1, 0])
-            table.append(
-                {
-                    "K": K,
-                    "d": d,
-                    "bits": one.bits,
-                    "step": float(steps[i, 0]),
-                    "reference": values[i],
-                    "standard_error": errors[i],
-                    "predict": one.distortion,
-                    "square_law": laws.distortion.value * ratio**2,
-                    **textbook(problem, steps[i], seed=seed),
-                    "flips": one.flip_rate,
-                    "flip_law": laws.flips.value * ratio,
-                    "counted_flips": seen.flip_rate,
-                    "counted_flips_standard_error": seen.flip_rate_standard_error,
-                }
-            )
-            for name, method in (("predict", one.method), ("square_law", "square_law"), ("plain_mean", "plain_mean")):
-                comparison.append(
-                    row(
-                        NAME,
-                        f"perturbed, K = {K}, d = {d}",
-                        "distortion",
-                        K,
-                        d,
-                        "symmetric",
-                        one.bits,
-                        "expected",
-                        method,
-                        "approximation",
-                        table[-1][name],
-                        values[i],
-                        errors[i],
-                    )
+    problem = synthetic(classes=K, features=D, separation=3.5, priors="unequal", layer="perturbed", seed=seed)
+    question: dict[str, Any] = dict(scheme="symmetric", bits=BITS, errors="expected", seed=seed)
+    steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in BITS])
+    sums = average_sequences(problem, steps, seed=seed, first=0, last=BLOCKS, points=16)
+    values, errors = sums.distortion(problem.priors)
+    laws = small_steps(problem, steps[-1], seed=seed)
+    predictions, counted = predict(problem, **question), run(problem, n=1_000_000, **question)
+    for i, (one, seen) in enumerate(zip(predictions, counted, strict=True)):
+        ratio = float(steps[i, 0] / steps[-1, 0])
+        table.append(
+            {
+                "K": K,
+                "d": D,
+                "bits": one.bits,
+                "step": float(steps[i, 0]),
+                "reference": values[i],
+                "standard_error": errors[i],
+                "predict": one.distortion,
+                "square_law": laws.distortion.value * ratio**2,
+                **textbook(problem, steps[i], seed=seed),
+                "flips": one.flip_rate,
+                "flip_law": laws.flips.value * ratio,
+                "counted_flips": seen.flip_rate,
+                "counted_flips_standard_error": seen.flip_rate_standard_error,
+            }
+        )
+        for name, method in (("predict", one.method), ("square_law", "square_law"), ("plain_mean", "plain_mean")):
+            comparison.append(
+                row(
+                    NAME,
+                    f"perturbed, K = {K}, d = {D}",
+                    "distortion",
+                    K,
+                    D,
+                    "symmetric",
+                    one.bits,
+                    "expected",
+                    method,
+                    "approximation",
+                    table[-1][name],
+                    values[i],
+                    errors[i],
                 )
+            )
     return table, comparison
 
 
 def draw(table: list[dict[str, Any]]):
-    """Above: distortion and flips against the step with lines of slope 2 and 1. Below: each formula over the simulation."""
-    figure, axes = plt.subplots(2, len(PROBLEMS), figsize=(4.6, 5.6), sharey="row", squeeze=False)
-    for above, below, (K, d) in zip(*axes, PROBLEMS, strict=True):
-        rows = [one for one in table if one["K"] == K]
-        step, bits = np.array([one["step"] for one in rows]), [one["bits"] for one in rows]
+    """Left: distortion and flips against the step, with lines of slope 2 and 1. Middle: each formula over the simulation.
+    Right: those near it."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(7.0, 3.0))
+    bits = [one["bits"] for one in table]
 
-        def of(name: str, rows=rows) -> np.ndarray:
-            return np.array([one[name] for one in rows], float)
+    def of(name: str) -> np.ndarray:
+        return np.array([one[name] for one in table], float)
 
-        above.plot(step, 100 * of("flip_law"), "--", color="#0072B2", label="flip law, slope 1")
-        above.plot(step, 100 * of("square_law"), "-", color="#000000", label="square law, slope 2")
-        above.errorbar(
-            step,
-            100 * of("counted_flips"),
-            196 * of("counted_flips_standard_error"),
-            label="flips, counted",
-            **{**SIMULATION, "marker": "s"},
-        )
-        above.errorbar(
-            step, 100 * of("reference"), 196 * of("standard_error"), label="distortion, conditional Monte Carlo", **REFERENCE
-        )
-        for name, style in FORMULAS.items():
-            below.plot(bits, of(name) / of("reference"), markersize=3.5, **style)
-        below.fill_between(
-            bits,
-            1 - 1.96 * of("standard_error") / of("reference"),
-            1 + 1.96 * of("standard_error") / of("reference"),
-            color="0.8",
-            label="Monte Carlo, 95 %",
-        )
-        above.set(xscale="log", yscale="log", xlabel="step (units of the weights)", title=f"K = {K}, d = {d}")
-        below.set(yscale="log", xlabel="bits per weight", xticks=bits, ylim=(0.25, 400))
-    axes[0, 0].set_ylabel("percentage points")
-    axes[1, 0].set_ylabel("formula / Monte Carlo")
-    axes[0, 0].legend(loc="lower right")
-    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    step, band = of("step"), 1.96 * of("standard_error") / of("reference")
+    left.plot(step, 100 * of("flip_law"), "--", color="#0072B2", label="flip law, slope 1")
+    left.plot(step, 100 * of("square_law"), "-", color="#000000", label="square law, slope 2")
+    flips = 196 * of("counted_flips_standard_error")
+    left.errorbar(step, 100 * of("counted_flips"), flips, label="flips, counted", **{**SIMULATION, "marker": "s"})
+    left.errorbar(step, 100 * of("reference"), 100 * band * of("reference"), label="distortion, Monte Carlo", **REFERENCE)
+    for name, style in FORMULAS.items():
+        middle.plot(bits, of(name) / of("reference"), markersize=3.5, **style)
+        if name in NEAR:
+            right.plot(bits, of(name) / of("reference"), markersize=3.5, **style)
+    right.fill_between(bits, 1 - band, 1 + band, color="0.75", label="Monte Carlo, 95 %")
+    left.set(xscale="log", yscale="log", xlabel="step, as the weights", ylabel="percentage points")
+    left.set_title(f"perturbed layer, K = {table[0]['K']}, d = {table[0]['d']}")
+    left.legend(loc="lower right", fontsize=5)
+    middle.set(
+        yscale="log", xlabel="bits per weight", xticks=bits, ylabel="formula / Monte Carlo", title="distortion, all formulas"
+    )
+    right.set(xlabel="bits per weight", xticks=bits, ylim=(0.9, 1.1), title="the nearest, enlarged")
+    handles = {
+        label: handle for axis in (middle, right) for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     return figure

@@ -1,12 +1,14 @@
 """Small steps: the constants of the two laws against simulation; bounds of the risk that hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
 from simulate.monte_carlo import run
 from simulate.sequential import average_sequences
-from tests.problems import random_problem
+from tests.problems import exact_risk, random_problem
 from theory.laws import bivariate, risk_bracket, small_steps
 from theory.prediction import predict
 from theory.setting.compression import compress
@@ -66,6 +68,21 @@ def test_the_bracket_holds_the_risk(seed):
         else:
             assert record.provenance["risk_after_between"] == [low, high]
             assert high - low > 1e-4
+
+
+def test_the_bracket_at_its_ends():
+    """Rows all equal: the lowest class is decided. A class of risk near 1 among ten: the union bound is cut at 1. Rows that
+    differ by 1e-5: the exact risk, for two classes."""
+    problem = random_problem(12, 3, K=10)
+    equal = np.tile(problem.weights[3], (10, 1))
+    same = replace(problem, bias=np.zeros(10))
+    np.testing.assert_allclose(risk_bracket(same, equal), 1 - problem.priors[0], atol=1e-12)
+    lost = replace(problem, bias=problem.bias - 1e3 * np.eye(10)[4])
+    assert risk_bracket(lost, problem.weights)[1] <= risk_bracket(problem, problem.weights)[1] + problem.priors[4] + 1e-9
+    two = random_problem(6, 4)
+    near = two.weights[:1] + 1e-5 * np.stack([0 * two.weights[0], two.weights[1]])
+    near_problem = replace(two, bias=1e-5 * two.bias)
+    np.testing.assert_allclose(risk_bracket(near_problem, near), exact_risk(near_problem, near), rtol=1e-6)
 
 
 def test_bivariate_normal_probabilities():

@@ -84,6 +84,38 @@ def test_random_layers_along_lines_against_networks_drawn(shared, seed):
     assert np.all(noise[1:] < 0.03 * said.mean(0)[1:])
 
 
+def test_random_layers_in_groups_of_classes(seed, monkeypatch):
+    """Seven classes in groups of three, the last padded, against one at a time."""
+    problem = random_problem(9, seed + 2, K=7, shared=True)
+    steps = compress(problem.weights, "symmetric", 3, per_channel=True).steps
+    heads = lines.heads_of(problem.weights, problem.bias, problem.means, [multiclass.root(problem.covariances)])
+
+    def sets():
+        return np.array([lines.random_change(heads, steps, networks=600, walked=600, seed=(seed, r)) for r in range(16)])
+
+    monkeypatch.setattr(lines, "FEW_LINES", 3 * 600)
+    grouped = sets()
+    monkeypatch.setattr(lines, "FEW_LINES", 1)
+    alone = sets()
+    noise = np.sqrt((grouped.var(0, ddof=1) + alone.var(0, ddof=1)) / 16)  # (4, K)
+    assert np.all(np.abs(grouped.mean(0) - alone.mean(0)) < 5.5 * noise + 1e-12)
+    assert np.all(noise[0] < 0.03)
+    assert np.ptp(alone.mean(0)[3]) > 0.02  # classes that could be exchanged would be seen
+
+
+def test_two_random_classes_have_the_spread_of_networks_not_of_lines(seed, monkeypatch):
+    """More classes than features: few lines and many give the same spread, that of networks counted."""
+    problem = random_problem(3, seed + 1, K=5)
+    steps = compress(problem.weights, "symmetric", 3).steps
+    spread = []
+    for work in (4e5, 1.6e6):
+        monkeypatch.setattr(multiclass, "LINE_WORK", work)
+        spread.append(multiclass.networks_on_lines(problem, steps, seed=seed).std())
+    question: dict = dict(scheme="symmetric", bits=[3], errors="expected", seed=seed)
+    (counted,) = run(problem, n=1024 * 4096 * 5, networks=1024, **question)
+    np.testing.assert_allclose(spread, counted.interval_sources["network"], rtol=0.25)
+
+
 @pytest.mark.parametrize("layer", ["two rows", "all rows", "zero"])
 def test_equal_rows_before_and_after(layer, seed):
     """The lower class wins the tie, in the clean layer too; random errors break it."""
@@ -122,7 +154,7 @@ def test_small_steps_of_more_classes_than_features(seed, monkeypatch):
     problem = random_problem(4, seed, K=9)
     (record,) = predict(problem, scheme="symmetric", bits=[8], errors="expected", seed=seed)
     assert record.method == "square_law"
-    assert record.numerical_error < 0.05 * record.distortion
+    assert record.numerical_error < 0.3 * record.distortion
     question: dict = dict(scheme="symmetric", bits=[8], errors="expected", method="conditional", seed=seed)
     (counted,) = run(problem, n=10_000_000, **question)
     noise = np.hypot(counted.standard_error or 0.0, record.numerical_error / 2)

@@ -11,7 +11,7 @@ from simulate.monte_carlo import run
 from simulate.sampler import brute_force, count_known
 from tests.problems import exact_flips, exact_risk, random_problem
 from tests.statistical import rejected
-from theory import multiclass
+from theory import laws, multiclass
 from theory.multiclass import expected, known
 from theory.orthant import orthant
 from theory.prediction import predict
@@ -180,6 +180,45 @@ def test_the_distortion_of_known_layers_is_sure_to_a_hundredth_of_a_point(seed, 
         assert all(one.method == "orthants" and one.numerical_error < 1e-4 for one in records)
 
 
+def test_equal_compressed_rows_by_orthants(seed):
+    problem = random_problem(12, seed + 5, K=4)
+    What = problem.weights[[0, 1, 1, 3]]
+    tied = replace(problem, bias=problem.bias[[0, 1, 1, 3]])
+    (change,) = known(tied, What[None], method="orthants", seed=seed)
+    assert (change.before + change.distortion)[2] == pytest.approx(1, abs=1e-12)
+    ((_, after, _, _),) = brute_force(tied, [What], n=200_000, seed=seed)
+    assert (change.before + change.distortion) @ tied.priors == pytest.approx(after, abs=5e-3)
+
+
+@in_float64
+def test_fitted_statistics_of_two_classes_have_the_binary_variance():
+    from theory import binary
+    from theory.binary import pair_of
+    from theory.setting.problem import margin
+
+    counts = np.array([300, 700])
+    problem = replace(random_problem(6, 2), counts=counts)
+    What = compress(problem.weights, "symmetric", 2).weights
+    (change,) = known(problem, What[None])
+    pair = pair_of(problem)
+    w, _ = margin(What, problem.bias)
+    want = binary.statistics_variance(
+        pair.priors, counts.astype(float), binary.margin(pair), binary.change(pair, w - pair.w, np.zeros(()))
+    )
+    assert multiclass.statistics_variance(problem, What, change) == pytest.approx(float(want), rel=0.02)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_small_distortions_are_not_lost_to_rounding(bits, seed):
+    """Averages at many bits against the square law, whatever size they are."""
+    problem = random_problem(8, seed + 11, K=3, shared=True)
+    (record,) = predict(problem, scheme="symmetric", bits=[bits], errors="expected", seed=seed)
+    law = laws.small_steps(problem, compress(problem.weights, "symmetric", bits).steps, draws=2**18, seed=seed).distortion
+    assert record.method == "orthant_average"
+    assert abs(record.distortion - law.value) < 3 * np.hypot(record.numerical_error, law.error)
+    assert record.numerical_error < 0.02 * law.value
+
+
 def test_permuted_classes_and_shifted_logits(seed):
     problem = random_problem(10, seed, K=5)
     order = np.array([3, 0, 4, 1, 2])
@@ -302,4 +341,5 @@ def test_many_classes_go_along_lines():
     assert record.method == "lines"
     tally = count_known(problem, [compress(problem.weights, "symmetric", 6).weights], seed=0, first=0, last=2)
     assert record.risk_before == pytest.approx(float(tally.wrong @ problem.priors) / (2 * BLOCK), abs=0.02)
+    assert record.flip_rate == pytest.approx(float(tally.flips[0] @ problem.priors) / (2 * BLOCK), rel=0.1)
     assert jnp.isfinite(record.distortion)

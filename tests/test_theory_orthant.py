@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.special import ndtr
-from scipy.stats import binom, norm
+from scipy.stats import binom, norm, sem, t
 
 from theory.logit_noise import decided
-from theory.orthant import cholesky, order_of, orthant
+from theory.orthant import cholesky, estimate, moved, order_of, orthant, raw_points
 
 
 @pytest.mark.parametrize(("m", "n"), [(1, 64), (2, 1024), (9, 1024), (99, 512), (999, 64)])
@@ -23,7 +23,7 @@ def test_equicorrelated_one_half_is_one_over_m_plus_one(m, n, seed):
 @pytest.mark.parametrize(("K", "lead"), [(3, 0.5), (10, 2.0), (100, 3.0)])
 def test_independent_logits_with_a_lead(K, lead, seed):
     """Int phi(t) Phi(t + lead)^(K - 1) dt: by orthants within their error, by the one-dimensional method to 1e-8."""
-    want = quad(lambda t: norm.pdf(t) * ndtr(t + lead) ** (K - 1), -12, 12, epsabs=1e-13)[0]
+    want = quad(lambda x: norm.pdf(x) * ndtr(x + lead) ** (K - 1), -12, 12, epsabs=1e-13)[0]
     found = orthant(np.full(K - 1, lead), np.eye(K - 1) + np.ones((K - 1, K - 1)), n=512, seed=seed)
     assert abs(found.value - want) <= 2 * found.error
     logits = np.concatenate([[lead], np.zeros(K - 1)])[None]
@@ -47,6 +47,21 @@ def test_rows_of_unequal_noise(sigma):
         value, error = decided(logits, np.array([norm_z]), sigma, np.array([c]))
         assert value[0] == pytest.approx(want, abs=1e-7)
         assert abs(value[0] - want) <= error + 1e-12
+
+
+def test_the_error_is_students_interval():
+    replicates = np.arange(16.0) ** 1.5
+    low, high = t.interval(0.95, 15, replicates.mean(), sem(replicates))
+    np.testing.assert_allclose(estimate(replicates), (replicates.mean(), (high - low) / 2))
+
+
+def test_moved_points_are_uniform_and_apart():
+    """A shift moves every coordinate; the moved points fill the cube as evenly as before."""
+    points = jnp.asarray(raw_points(3, 4096, np.random.default_rng(0)))
+    one, other = (np.asarray(moved(points, jnp.asarray(shift)[None])) for shift in ([0.0, 0.0, 0.0], [0.21, 0.47, 0.83]))
+    for x in (one, other):
+        np.testing.assert_allclose([x.mean(0), (x**2).mean(0)], [[0.5] * 3, [1 / 3] * 3], atol=1e-3)
+    assert np.all(np.abs(one - other).max(0) > 0.3)
 
 
 def test_the_reported_error_covers_the_truth_in_95_per_cent_of_trials(seed):

@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     command.add_argument(
         "--method",
-        help="one method by name instead of the best: binary_risk (actual); "
-        "margin_quadrature, sobol_average, delta_2, marginal, corrected_marginal (expected); more than two classes: orthants, "
-        "lines; orthant_average, line_average; features: own_noise",
+        help="one method by name instead of the best. Two classes: binary_risk (actual); margin_quadrature, sobol_average, "
+        "delta_2, marginal, corrected_marginal (expected). More: orthants, lines (actual); orthant_average, line_average, "
+        "square_law (expected). Features: own_noise",
     )
     command.add_argument(
         "--test-size",

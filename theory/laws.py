@@ -52,19 +52,16 @@ def has_law(problem: Problem) -> bool:
 
 
 def square_law(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float]:
-    """Expected distortion by class (K,) at small steps, and the 95 % error of its prior-weighted sum.
+    """Expected distortion by class (K,) by the square law, and the error of its prior-weighted sum.
 
-    The square law, corrected by what it misses at COARSER times the steps, where lines know the distortion better: taken to
-    grow like the square of the step, relative to the law. The correction itself is part of the error, beside those of the
-    constant and of the lines.
+    The error has the 95 % error of the constant and what the law misses at COARSER times the steps, where lines know the
+    distortion better, scaled down by the square: more than it misses here wherever distortion over step^2 is monotone between.
     """
     laws = small_steps(problem, steps, draws=MANY_DRAWS, seed=seed)
     _, made, mended, _ = random_lines(problem, COARSER * steps, seed=seed)
     coarse = estimate((made - mended) @ problem.priors)
-    law = float(laws.distortion.value)
-    missed = (float(coarse.value) / COARSER**2 - law) / COARSER**2
-    error = np.hypot(float(laws.distortion.error), float(coarse.error) / COARSER**4) + abs(missed)
-    return laws.by_class * (1 + missed / law) if law else laws.by_class, float(error)
+    missed = abs(float(coarse.value) / COARSER**2 - float(laws.distortion.value))
+    return laws.by_class, missed + float(np.hypot(laws.distortion.error, coarse.error / COARSER**2))
 
 
 class _Leads:
@@ -114,6 +111,8 @@ def _faces(leads: list[_Leads], sigma: np.ndarray, n: int, rng: np.random.Genera
     for one in leads:
         rivals = np.delete(np.arange(K), one.k)
         densities[one.k, rivals] = one.prior * one.tie(np.full(K - 1, one.k), rivals)[2]
+    if not densities.any():
+        return total
     chosen = np.stack(np.unravel_index(_draw(rng, densities, n), densities.shape), 1)
     for one in leads:
         ties = chosen[chosen[:, 0] == one.k]
@@ -152,6 +151,8 @@ def _edges(leads: list[_Leads], sigma: np.ndarray, n: int, rng: np.random.Genera
         densities.append(one.prior * np.where(regular, np.exp(-0.5 * exponent) / (2 * np.pi * np.sqrt(safe)), 0.0))
         laws.append((j, m, cross / var_j, cross / var_l))
     weights = np.array(densities)
+    if not weights.any():
+        return total
     chosen = np.unravel_index(_draw(rng, weights, n), weights.shape)
     for one, (j, m, kappa_j, kappa_l) in zip(leads, laws, strict=True):
         edge = chosen[1][chosen[0] == one.k]
@@ -169,6 +170,8 @@ def _edges(leads: list[_Leads], sigma: np.ndarray, n: int, rng: np.random.Genera
 def _flips(leads: list[_Leads], sigma: np.ndarray, n: int, rng: np.random.Generator) -> float:
     first, second = np.triu_indices(len(sigma), 1)
     weights, total = np.array([one.prior * one.tie(first, second)[2] for one in leads]), 0.0
+    if not weights.any():
+        return total
     chosen = np.unravel_index(_draw(rng, weights, n), weights.shape)
     for one in leads:
         pair = chosen[1][chosen[0] == one.k]

@@ -165,12 +165,12 @@ def class_change(
     sets = len(seeds)
     if len(laws) > 1:
         together = 1
-    points = np.stack([raw_points(r + 1, n, np.random.default_rng([*seed, 4])) for seed in seeds], 1)
+    points = np.stack([raw_points(r + 1, n, np.random.default_rng([*seed, 1])) for seed in seeds], 1)
     points = jnp.asarray(points)  # (n, sets, r + 1)
     few = max(BLOCK // (H * K), FEW_LINES) // sets + 1  # lines of every set in one call
     sums = np.zeros((4, sets, H - 1, K))
     for k in range(0, K, together):
-        shifts = np.stack([np.random.default_rng([*seed, 4, k]).random(r + 1) for seed in seeds])
+        shifts = np.stack([np.random.default_rng([*seed, 2, k]).random(r + 1) for seed in seeds])
         for first in range(0, n, few):
             some = moved(points[first : first + few], jnp.asarray(shifts[None])).reshape(-1, r + 1)
             one = laws[min(k, len(laws) - 1)]
@@ -208,6 +208,7 @@ def random_change(heads: Heads, steps: np.ndarray, *, networks: int, walked: int
     one line a class, of :func:`correctness`, and over ``walked`` of them of :func:`flips`."""
     K, d = heads.weights.shape
     few = min(networks, max(1, BLOCK // (3 * K)), max(1, ENTRIES // (K * d)))
+    few = -(-networks // -(-networks // few))  # as many calls of equal size
     together = 1 if len(heads.factors) > 1 else min(K, max(1, FEW_LINES // few))
     classes = np.minimum(np.arange(-(-K // together) * together).reshape(-1, together), K - 1)
     sums, total, walks = np.zeros((4, K)), 0, 0

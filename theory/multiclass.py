@@ -248,7 +248,7 @@ def random_lines(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> np.nd
     """(4, SCRAMBLINGS, K): right, made, mended and flipped of random layers, each pair along one line a class."""
     K, d = problem.weights.shape
     factors = [root(problem.covariances)] if problem.shared else roots(problem)
-    heads = lines.heads_of(problem.weights, problem.bias, problem.means, factors)
+    heads = lines.heads_of(centred(problem.weights), problem.bias, problem.means, factors)
     cost = 60 * K + 8 * d + d**2 / 30  # nanoseconds a line, with its part of the network
     networks = int(np.clip(RANDOM_WORK / (SCRAMBLINGS * K * cost), 1, 2**14))
     walked = -(-networks // WALKED) if K > MOST else networks
@@ -274,7 +274,7 @@ def networks_on_lines(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> 
     few = int(2 ** np.clip(np.floor(np.log2(512 / K)), 2, 6))  # networks of a set of lines
     seen = []
     for r in range(LINE_SETS // 2):
-        E = (np.random.default_rng([seed, 6, r]).random((few, K, d)) - 0.5) * steps[:, None]
+        E = (np.random.default_rng([seed, 10, r]).random((few, K, d)) - 0.5) * steps[:, None]
         _, made, mended, _ = along_lines(problem, problem.weights + np.concatenate([E, -E]), seed=seed, sets=(2 * r, 2 * r + 1))
         seen.append((made - mended) @ problem.priors)
     shift = np.array(seen)
@@ -302,7 +302,7 @@ def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tupl
             E = (source.random(more * K * d if not sobol else more).reshape(-1, K, d) - 0.5) * steps[:, None]
             for first in range(0, more, CHUNK):
                 few = min(CHUNK, more - first)
-                points, shifts = lattices(rng, few, inner, K - 1), rng.random((few, K, K - 1), np.float32)
+                points, shifts = lattices(rng, few, inner, K - 1), rng.random((few, K, K - 1))
                 some = jnp.asarray(E[first : first + CHUNK])
                 parts.append(np.asarray(_pair_recalls(clean, some, *arrays, rivals, points, shifts)))
         values = np.array([np.concatenate(parts) for parts in found])  # (R, pairs, 3, K)
@@ -335,7 +335,7 @@ def _checked(change: Change, method: str | None) -> Change:
 
 def along_lines(problem: Problem, layers: np.ndarray, *, seed: int = 0, sets: Sequence[int] = range(LINE_SETS)) -> np.ndarray:
     """(4, sets, B, K): right, made, mended and flipped of the compressed layers (B, K, d); the more layers, the fewer lines."""
-    K, heads = problem.classes, np.concatenate([problem.weights[None], layers])
+    K, heads = problem.classes, centred(np.concatenate([problem.weights[None], layers]))
     least = 6 if K > MOST and len(heads) == 2 else 4  # there the distortion comes from them
     n = int(2 ** np.clip(np.round(np.log2(LINE_WORK / LINE_SETS / K**2 / len(heads))), least, 13))
     if problem.shared:
@@ -346,7 +346,7 @@ def along_lines(problem: Problem, layers: np.ndarray, *, seed: int = 0, sets: Se
     return lines.class_change(
         laws,
         n=n,
-        seeds=[(seed, r) for r in sets],
+        seeds=[(seed, 4, r) for r in sets],
         together=TOGETHER if many else 1,
         walked=n // WALKED if many else n,
     )

@@ -249,6 +249,7 @@ def _random_layers(problem: Problem, steps: np.ndarray, method: str | None, seed
     by_class, error = laws.square_law(problem, steps, seed=seed)
     if method is None and error >= change.error:
         return change
+    by_class = np.where(problem.priors > 0, by_class, change.distortion)
     draws = change.draws + float((by_class - change.distortion) @ problem.priors)
     return change._replace(distortion=by_class, error=error, draws=draws, method="square_law")
 

@@ -13,6 +13,7 @@ NOISE = 1e-12  # an error estimate below this is rounding
 CORRELATED = 0.2  # correlation of the rows' errors that is worth a sentence
 COARSE = 0.5  # weight standard deviation over step below which the uniform hypothesis is worth a sentence
 COARSEST = 0.2  # below it nearly every weight becomes 0 and the gain nears -1: the effect is given as at this ratio
+FEW = 3.0  # effective number of features, (sum z^2)^2 over sum z^4, below which their noise is worth a sentence
 LONELY = 2.0  # the largest |W| over the next one
 
 
@@ -41,6 +42,13 @@ def of_features(features: Features, layer: Compressed, record: Record) -> list[s
     absent = np.flatnonzero(np.bincount(features.labels, minlength=K) == 0)
     if len(absent):
         found.append(f"no sample of class {', '.join(map(str, absent))}: what compression does to it is not in the distortion")
+    square = features.features.astype(np.float64) ** 2
+    squares, fourth = float(np.mean(square.sum(1)) ** 2), float(np.mean(np.sum(square**2, 1)))
+    if layer.steps.max() > 0 and squares < FEW * fourth:
+        found.append(
+            f"only {squares / max(fourth, 1e-300):.1f} features count: the noise that uniform errors make of so few is not "
+            "Gaussian, as this method takes it; what that costs is not in numerical_error"
+        )
     if layer.steps.max() > 0:
         # enough of a problem for the sentences on the errors: its law of the features is not used with a scale of its own
         shape = Problem(

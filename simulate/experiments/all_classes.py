@@ -1,5 +1,5 @@
-"""``python -m simulate.experiments.all_classes FEATURES``: a real network, all its classes at once, predicted from one half of
-its test images and measured on the other, three ways.
+"""``python -m simulate.experiments.all_classes [FEATURES]``: a real network, all its classes at once, predicted from one half
+of its test images and measured on the other, three ways. Without features the shipped network, from its statistics alone.
 
 Gaussian actual: statistics fitted on the half, the compressed weights known. Gaussian expected: the step alone.
 Distribution-free expected: random errors averaged over the features of the half themselves.
@@ -12,12 +12,14 @@ from importlib import resources
 from pathlib import Path
 
 from simulate.counting import measure
-from simulate.experiments.halves import BITS, NAME, read_table, split, summary, write_table
+from simulate.experiments.halves import BITS, NAME, read_table, shipped, split, summary, write_table
 from simulate.feature_models.gaussian import fit
 from theory.prediction import predict
 from theory.setting.compression import SCHEMES
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
+from theory.setting.errors import InputError
 from theory.setting.files import Features, read_features
+from theory.setting.record import Record
 
 WAYS = ("Gaussian, actual", "Gaussian, expected", "distribution-free, expected")
 
@@ -35,23 +37,38 @@ def all_classes(
         subject, errors = (fitted if "free" in way else problem), way.rsplit(" ", 1)[1]
         predictions = predict(subject, errors=errors, test_size=n, seed=seed, **question)
         for one, seen in zip(predictions, measure(other, **question), strict=True):
-            rows.append(
-                {
-                    "way": way,
-                    "scheme": scheme,
-                    "granularity": seen.granularity,
-                    "bits": seen.bits,
-                    "n": n,
-                    "predicted": one.distortion,
-                    "low": one.interval[0],
-                    "high": one.interval[1],
-                    "predicted_flips": one.flip_rate,
-                    "distortion": seen.distortion,
-                    "standard_error": seen.standard_error,
-                    "flip_rate": seen.flip_rate,
-                    "delta_2": None,
-                }
-            )
+            rows.append(_row(way, one, n, seen.distortion, seen.flip_rate))
+    return rows
+
+
+def _row(way: str, one: Record, n: int, distortion: float, flip_rate: float) -> dict:
+    return {
+        "way": way,
+        "scheme": one.scheme,
+        "granularity": one.granularity,
+        "bits": one.bits,
+        "n": n,
+        "predicted": one.distortion,
+        "low": one.interval[0],
+        "high": one.interval[1],
+        "predicted_flips": one.flip_rate,
+        "distortion": distortion,
+        "flip_rate": flip_rate,
+        "delta_2": None,
+    }
+
+
+def shipped_rows(*, seed: int = 0) -> list[dict]:
+    """The same rows for the shipped network, the Gaussian ways: its statistics against its counts on the other half."""
+    problem, rows = shipped()[0], []
+    counts = {(seen["scheme"], seen["granularity"], seen["bits"]): seen for seen in shipped_classes()}
+    cells = list(itertools.product(WAYS[:2], SCHEMES, (False, True)))
+    for way, scheme, channel in progress(cells, what="predicting", unit="cell"):
+        n, errors = next(iter(counts.values()))["n"], way.rsplit(" ", 1)[1]
+        question: dict = dict(scheme=scheme, bits=BITS, per_channel=channel, errors=errors, test_size=n, seed=seed)
+        for one in predict(problem, **question):
+            seen = counts[scheme, one.granularity, one.bits]
+            rows.append(_row(way, one, n, (seen["made"] - seen["mended"]) / n, seen["flips"] / n))
     return rows
 
 
@@ -77,21 +94,23 @@ def shipped_classes() -> list[dict]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="simulate.experiments.all_classes", description=__doc__)
-    parser.add_argument("features", help="a features file")
+    parser.add_argument("features", nargs="?", help="a features file; without it the shipped network")
     parser.add_argument("--out", metavar="DIR", help="only write the counts of the half measured there")
     add_seed(parser)
     add_json(parser)
 
     def work(a) -> int:
+        if a.out and not a.features:
+            raise InputError("--out: expected a features file to count, got none")
         if a.out:
             _, other = split(read_features(a.features), a.seed)
             write_table(Path(a.out) / f"{NAME}_all_classes.csv", measured_classes(other))
             return 0
-        rows = all_classes(read_features(a.features), seed=a.seed)
+        rows = all_classes(read_features(a.features), seed=a.seed) if a.features else shipped_rows(seed=a.seed)
         if a.json:
             print_json(rows)
             return 0
-        for way in WAYS:
+        for way in dict.fromkeys(row["way"] for row in rows):
             table = summary([row for row in rows if row["way"] == way])
             print(f"{way}; inside: share in the 95 % interval; width over 3.92 sqrt(F/n); errors in points")
             print_table(table, [name for name in table[0] if name != "delta_2"])
