@@ -101,7 +101,7 @@ def draw(table: list[dict[str, Any]]):
         if name in NEAR:
             right.plot(bits, of(name) / of("reference"), markersize=3.5, **style)
     right.fill_between(bits, 1 - band, 1 + band, color="0.75", label="Monte Carlo, 95 %")
-    left.set(xscale="log", yscale="log", xlabel="step, as the weights", ylabel="percentage points")
+    left.set(xscale="log", yscale="log", xlabel="step (unit of the weights)", ylabel="percentage points")
     left.set_title(f"perturbed layer, K = {table[0]['K']}, d = {table[0]['d']}")
     left.legend(loc="lower right", fontsize=5)
     middle.set(

@@ -233,14 +233,16 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
     if method == "line_average" or not has_orthants(problem):
         around = networks_on_lines(problem, steps, seed=seed)
         return _checked(change, method)._replace(draws=change.distortion @ problem.priors + around)
-    values, error = orthant_pairs(problem, steps, seed=seed)
+    values, error, noise = orthant_pairs(problem, steps, seed=seed)
     shifts = values[:, :, :1] - values[:, :, 1:]
+    draws = (shifts @ problem.priors).reshape(-1)
+    spread = np.sqrt(max(0.0, 1 - noise / max(draws.var(), 1e-300)))  # of networks, without the noise of the points
     return change._replace(
         before=1 - values[:, :, 0].mean((0, 1)),
         distortion=shifts.mean((0, 1, 2)),
         error=error,
         method="orthant_average",
-        draws=(shifts @ problem.priors).reshape(-1),
+        draws=draws.mean() + spread * (draws - draws.mean()),
     )
 
 
@@ -284,9 +286,9 @@ def networks_on_lines(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> 
     return both * np.sqrt(max(common, 0.0) / max(float(np.mean(both**2)), 1e-300))
 
 
-def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float]:
-    """Recalls (SCRAMBLINGS, pairs, 3, K) of the clean layer, W + E and W - E for each of the pairs, and the 95 % error of the
-    average distortion."""
+def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float, float]:
+    """Recalls (SCRAMBLINGS, pairs, 3, K) of the clean layer, W + E and W - E for each of the pairs; the 95 % error of the
+    average distortion; and the variance that the points add to the distortion of one network, from pairs taken twice."""
     K, d = problem.weights.shape
     arrays, rivals, clean = _arrays(problem), jnp.asarray(orders(problem)), jnp.asarray(centred(problem.weights))
     sobol = K * d <= SOBOL
@@ -295,22 +297,27 @@ def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tupl
     sources = [qmc.Sobol(K * d, rng=rng) if sobol else rng for rng in rngs]
     most = int(2 ** np.floor(np.log2(np.clip(WORK_OF_PAIRS / (K**2 * inner + K**3), LEAST, DRAWN))))
     found: list[list[np.ndarray]] = [[] for _ in rngs]
-    pairs = LEAST
+    pairs, twice = LEAST, []
+
+    def recalls_of(E: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        points, shifts = lattices(rng, len(E), inner, K - 1), rng.random((len(E), K, K - 1))
+        return np.asarray(_pair_recalls(clean, jnp.asarray(E), *arrays, rivals, points, shifts))
+
     while True:  # pairs a scrambling
         more = pairs - sum(map(len, found[0]))
         for rng, source, parts in zip(rngs, sources, found, strict=True):
             E = (source.random(more * K * d if not sobol else more).reshape(-1, K, d) - 0.5) * steps[:, None]
             for first in range(0, more, CHUNK):
-                few = min(CHUNK, more - first)
-                points, shifts = lattices(rng, few, inner, K - 1), rng.random((few, K, K - 1))
-                some = jnp.asarray(E[first : first + CHUNK])
-                parts.append(np.asarray(_pair_recalls(clean, some, *arrays, rivals, points, shifts)))
+                parts.append(recalls_of(E[first : first + CHUNK], rng))
+            if len(twice) < SCRAMBLINGS // 2:
+                twice.append(recalls_of(E[:CHUNK], rng) - parts[0])
         values = np.array([np.concatenate(parts) for parts in found])  # (R, pairs, 3, K)
         shifts = values[:, :, :1] - values[:, :, 1:]
         average = estimate(shifts.mean((1, 2)) @ problem.priors)
         error = float(average.error)
         if pairs >= most or error <= ENOUGH * abs(float(average.value)):
-            return values, error
+            gaps = np.array([(x[:, :1] - x[:, 1:]) @ problem.priors for x in twice])
+            return values, error, float(np.mean(gaps**2)) / 2
         pairs *= 2
 
 

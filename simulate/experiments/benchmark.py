@@ -355,7 +355,7 @@ def _expected(seed: int):
             steps = compress(problem.weights, "symmetric", width).steps
             multiclass.orthant_pairs(problem, steps, seed=seed)
             start = time.perf_counter()
-            values, _ = multiclass.orthant_pairs(problem, steps, seed=seed)
+            values, _, _ = multiclass.orthant_pairs(problem, steps, seed=seed)
             seconds = time.perf_counter() - start
             means = (values[:, :, :1] - values[:, :, 1:]).mean((1, 2)) @ problem.priors
             relative = float(means.std(ddof=1) / np.sqrt(SCRAMBLINGS) / means.mean())
