@@ -48,6 +48,15 @@ def block_sums(
         yield jax.tree.map(lambda x, live=live: np.asarray(x)[live], sums)
 
 
+def temporaries(block: Callable[..., Any], arrays: tuple, *, chunk: int = CHUNK, **static) -> int:
+    """Bytes that the compiled call of :func:`block_sums` needs beside its arguments and results."""
+    mesh, options = Mesh(np.array(jax.local_devices()[:1]), ("blocks",)), tuple(sorted(static.items()))
+    lowered = _chunk.lower(np.arange(chunk, dtype=np.uint32), key_of(0), arrays, block=block, mesh=mesh, options=options)
+    analysis = lowered.compile().memory_analysis()
+    assert analysis is not None  # every backend of today has one
+    return analysis.temp_size_in_bytes
+
+
 @functools.partial(jax.jit, static_argnames=("block", "mesh", "options"))
 def _chunk(indices, key, arrays, *, block, mesh: Mesh, options: tuple):
     def part(indices, key, arrays):

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulate.blocks import BLOCK, CHUNK, block_sums
+from simulate.blocks import BLOCK, CHUNK, block_sums, temporaries
 from theory.setting.problem import Problem, decide
 
 UNROLLED = 16  # rows up to which the argmax is written out
@@ -210,21 +210,30 @@ def count_grid(
 
     All of them see the same normals, and each the same as alone.
     """
+    arrays, static = grid_program(problems, layers)
+    tallies = list(onto) if onto is not None else [nothing(len(layers[0]), p.classes) for p in problems]
+    found = block_sums(_known_block, arrays, seed=seed, first=first, last=last, chunk=chunk, what="sampling", **static)
+    for counts, squares in found:
+        samples = len(squares) * BLOCK
+        tallies = [tally.more(samples, samples, [x[:, i] for x in counts], squares[:, i]) for i, tally in enumerate(tallies)]
+    return tallies
+
+
+def grid_program(problems: Sequence[Problem], layers: Sequence[Sequence[np.ndarray]]) -> tuple[tuple, dict[str, Any]]:
+    """The arrays and static arguments of the block that counts a grid."""
     reduced = [reduced_heads(p, [What - p.weights for What in known]) for p, known in zip(problems, layers, strict=True)]
     heads = [exact_ties([p.weights, *known], p.bias) for p, known in zip(problems, layers, strict=True)]
     ties = tuple(np.stack(x) for x in zip(*heads, strict=True))
     rows = len(problems[0].weights)
     tied = bool(np.any(ties[1]) or np.any(ties[0] != np.arange(rows)[:, None]))
     stacked = [np.stack(x) for x in zip(*reduced, strict=True)] + [np.stack([p.priors for p in problems])]
-    arrays = (*(np.asarray(x, np.float32) for x in stacked), ties)
-    tallies = list(onto) if onto is not None else [nothing(len(layers[0]), p.classes) for p in problems]
-    found = block_sums(
-        _known_block, arrays, seed=seed, first=first, last=last, chunk=chunk, what="sampling", rows=rows, tied=tied
-    )
-    for counts, squares in found:
-        samples = len(squares) * BLOCK
-        tallies = [tally.more(samples, samples, [x[:, i] for x in counts], squares[:, i]) for i, tally in enumerate(tallies)]
-    return tallies
+    return (*(np.asarray(x, np.float32) for x in stacked), ties), {"rows": rows, "tied": tied}
+
+
+def grid_temporaries(problems: Sequence[Problem], layers: Sequence[Sequence[np.ndarray]]) -> int:
+    """Bytes that :func:`count_grid` needs beside its arguments and results."""
+    arrays, static = grid_program(problems, layers)
+    return temporaries(_known_block, arrays, **static)
 
 
 def brute_force(problem: Problem, layers: Sequence[np.ndarray], *, n: int, seed: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from scipy.stats import multivariate_normal
 
 from simulate.blocks import BLOCK
 from simulate.generator import synthetic
-from simulate.sampler import Tally, count_grid, count_known, factor, reduced_heads
+from simulate.sampler import Tally, count_grid, count_known, factor, grid_temporaries, reduced_heads
 from theory import lines, multiclass
 from theory.orthant import SCRAMBLINGS, cholesky, estimate, order_of, point_sets, separated
 from theory.setting.compression import compress
@@ -288,6 +288,7 @@ def _grid(seed: int):
     yield _record("the same from the compilation cache", times[1], "s", 0.5)
     problems, layers = grid_problems(seed)
     question: dict = dict(seed=seed, first=0, last=4)
+    yield _record("temporaries", grid_temporaries(problems, layers) / 2**20, "MiB", 2.0)
     together, apart = _seconds(
         lambda: count_grid(problems, layers, **question),
         lambda: [count_known(p, x, **question) for p, x in zip(problems, layers, strict=True)],
@@ -326,10 +327,10 @@ def _orthant(seed: int):
         note=f"P = {values.mean():.6f}, {n} x {SCRAMBLINGS} points, {seconds:.2f} s",
     )
     truth = float(np.mean([run(4 * n, seed + 1000 + i).mean() for i in range(2)]))
-    trials = [estimate(run(2**8, seed + 1 + i)) for i in range(40)]
+    trials = [estimate(run(2**8, seed + 1 + i)) for i in range(400)]
     inside = np.mean([abs(one.value - truth) <= one.error for one in trials])
     yield _record(
-        "the 95 % error covers the truth, share of 40 trials", float(inside), "", None, note="at 256 points a scrambling"
+        "the 95 % error covers the truth, share of 400 trials", float(inside), "", None, note="at 256 points a scrambling"
     )
     law = multivariate_normal(-mean, covariance, maxpts=SCRAMBLINGS * n, abseps=1e-12, releps=1e-12, seed=seed)
     start = time.perf_counter()
