@@ -281,9 +281,10 @@ def networks_on_lines(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> 
         seen.append((made - mended) @ problem.priors)
     shift = np.array(seen)
     centred = shift - shift.mean((0, 2), keepdims=True)
-    common = float(np.mean(centred[:, 0] * centred[:, 1]))
+    products = centred[:, 0] * centred[:, 1]
+    common = max(float(products.mean()), float(products.std()) / np.sqrt(products.size))  # not below what these lines can see
     both = centred.mean(1).reshape(-1)
-    return both * np.sqrt(max(common, 0.0) / max(float(np.mean(both**2)), 1e-300))
+    return both * np.sqrt(common / max(float(np.mean(both**2)), 1e-300))
 
 
 def orthant_pairs(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float, float]:
