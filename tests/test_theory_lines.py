@@ -14,6 +14,8 @@ from tests.problems import random_problem
 from theory import laws, lines, multiclass
 from theory.prediction import predict
 from theory.setting.compression import compress
+from theory.setting.precision import in_float64
+from theory.setting.problem import Problem
 
 
 def on_a_grid(start, slope, own):
@@ -114,6 +116,32 @@ def test_two_random_classes_have_the_spread_of_networks_not_of_lines(seed, monke
     question: dict = dict(scheme="symmetric", bits=[3], errors="expected", seed=seed)
     (counted,) = run(problem, n=1024 * 4096 * 5, networks=1024, **question)
     np.testing.assert_allclose(spread, counted.interval_sources["network"], rtol=0.25)
+
+
+@in_float64
+def test_a_row_common_to_all_classes_changes_nothing(seed):
+    problem, shift = random_problem(5, seed + 3, K=4), 1e5 * np.ones((1, 5))
+    What = compress(problem.weights, "symmetric", 3).weights
+    (plain,), (moved,) = (
+        multiclass.known(replace(problem, weights=problem.weights + x), (What + x)[None], method="lines", seed=seed)
+        for x in (0 * shift, shift)
+    )
+    np.testing.assert_allclose(moved.distortion, plain.distortion, atol=1e-6)
+    np.testing.assert_allclose(moved.flips, plain.flips, atol=1e-6)
+
+
+def test_classes_too_far_apart_for_any_density():
+    """Every boundary beyond the reach of a double: no distortion, by every method."""
+    problem = Problem(
+        weights=np.array([[0.0], [1.0], [2.0]]),
+        bias=np.array([0.0, -500.0, -2000.0]),
+        priors=np.full(3, 1 / 3),
+        means=np.array([[0.0], [1000.0], [2000.0]]),
+        covariances=np.eye(1),
+    )
+    for method in ("line_average", "square_law"):
+        (record,) = predict(problem, scheme="symmetric", bits=[8], errors="expected", method=method)
+        assert record.distortion == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("layer", ["two rows", "all rows", "zero"])
