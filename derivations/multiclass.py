@@ -135,6 +135,92 @@ def _two_sides(formula, rng):
     return line, mpmath.ncdf(g / n / mpmath.sqrt(s0**2 + s1**2))
 
 
+x, half, cf, order = (
+    Symbol("x", real=True),
+    Symbol("half", positive=True),
+    Symbol("cf", real=True),
+    Symbol("order", integer=True, positive=True),
+)
+_term = (cf * sympy.sin(pi * order * x / half) / (pi * order), cf * sympy.cos(pi * order * x / half) / half)
+
+
+def _two_uniforms(formula, part: int):
+    """The series for e_1 z_1 + e_2 z_2, e uniform in +-1/2, against its distribution function or density, a trapezium's."""
+    term = for_mpmath((x, half, cf, order), formula[part])
+
+    def sides(rng):
+        values = draw(rng, z1=(0.5, 1), z2=(1.2, 2), x=(-1.2, 1.2), extra=(0.1, 1))
+        z1, z2, at = values["z1"], values["z2"], values["x"]
+        long = (z1 + z2) / 2 + values["extra"]
+
+        def sinc(m, z):
+            return mpmath.sin(mpmath.pi * m * z / long / 2) / (mpmath.pi * m * z / long / 2)
+
+        series = sum(term(at, long, sinc(m, z1) * sinc(m, z2), m) for m in range(1, 4000))
+        constant = mpmath.mpf(1) / 2 + at / (2 * long) if part == 0 else 1 / (2 * long)
+
+        def ramp(y, power):
+            return max(y, mpmath.mpf(0)) ** power
+
+        signs = ((1, z1 + z2), (-1, z1 - z2), (-1, z2 - z1), (1, -z1 - z2))
+        power = 2 if part == 0 else 1
+        direct = sum(sign * ramp(at + corner / 2, power) for sign, corner in signs) / (power * z1 * z2)
+        return constant + series, direct
+
+    return sides
+
+
+noisy_logit = Result(
+    name="noisy_logit",
+    statement="P(e'z < x) = 1/2 + x/(2 half) + sum over m of the first of these, its density 1/(2 half) + that of the second, "
+    "for |x| <= half and |e'z| <= half; cf = prod_i sin(u z_i)/(u z_i), u = pi m step/(2 half), for e uniform in +-step/2",
+    arguments=(x, half, cf, order),
+    formula=_term,
+    assumptions=("entries of e independent and uniform", "a noise beyond half, if any, is folded back"),
+    kind="exact",
+    source="Fourier series of a density of bounded support, its coefficients values of the characteristic function",
+    steps=lambda formula: (
+        Identity(text="the density is the derivative", left=sympy.diff(formula[0], x), right=formula[1]),
+        Identity(
+            text="orthogonal on the period: the coefficient is the mean of the cosine, the characteristic function there",
+            left=sympy.integrate(sympy.expand(formula[1] * sympy.cos(pi * order * x / half)), (x, -half, half)),
+            right=cf,
+        ),
+        Identity(text="symmetric", left=formula[0].subs(x, 0), right=sympy.Integer(0)),
+        Numeric(text="two entries: the distribution function", sides=_two_uniforms(formula, 0), points=2, tolerance=1e-8),
+        Numeric(text="two entries: the density", sides=_two_uniforms(formula, 1), points=2, tolerance=1e-4),
+    ),
+)
+
+eta_top, eta_k, decided = (Symbol(name, nonnegative=True) for name in ("eta_top", "eta_k", "decided"))
+_eta, _decided = sympy.symbols("eta_0:3", nonnegative=True), sympy.symbols("decided_1:3", nonnegative=True)
+
+posterior_loss = Result(
+    name="posterior_loss",
+    statement="E[P(error of W + E) - P(error of W) | z] = sum_k (eta_top - eta_k) P_k, eta_k = P(label k | z), "
+    "P_k = P(W + E decides k | z), top the decision of W; one class k",
+    arguments=(eta_top, eta_k, decided),
+    formula=(eta_top - eta_k) * decided,
+    assumptions=("labels and errors independent given z",),
+    kind="exact",
+    source="condition on the features",
+    steps=lambda formula: (
+        Identity(
+            text="three classes, class 0 decided by W: eta_0 - sum_k eta_k P_k, the P_k adding up to 1",
+            left=sum(
+                (formula.subs({eta_top: _eta[0], eta_k: _eta[k], decided: _decided[k - 1]}, simultaneous=True) for k in (1, 2)),
+                sympy.Integer(0),
+            ),
+            right=_eta[0] - (_eta[0] * (1 - sum(_decided)) + _eta[1] * _decided[0] + _eta[2] * _decided[1]),
+        ),
+        Identity(
+            text="the class decided by W adds nothing: only where its decision changes is anything lost",
+            left=formula.subs(eta_k, eta_top),
+            right=sympy.Integer(0),
+        ),
+    ),
+)
+
 start_y, start_j, slope_y, slope_j = (Symbol(name, real=True) for name in ("start_y", "start_j", "slope_y", "slope_j"))
 
 line_crossing = Result(

@@ -53,7 +53,7 @@ def count_lines(
         weights, bias = np.concatenate([0 * weights, weights]), np.concatenate([0 * bias, bias])
         noise = np.concatenate([0 * noise, noise], 1)
     factors = [factor(one) for one in (problem.covariances[None] if problem.shared else problem.covariances)]
-    directions, shares = _directions(problem, weights, bias, factors)
+    directions, shares = line_directions(problem, weights, bias, factors)
     arrays = [
         jnp.asarray(x) for x in (weights, bias, problem.means, np.stack(factors), directions, shares, problem.priors, noise)
     ]
@@ -65,7 +65,7 @@ def count_lines(
     return total
 
 
-def _directions(problem: Problem, weights: np.ndarray, bias: np.ndarray, factors: list[np.ndarray]):
+def line_directions(problem: Problem, weights: np.ndarray, bias: np.ndarray, factors: list[np.ndarray]):
     """Unit vectors (K, K, d) from each class towards each rival's boundary, and their cumulative shares (K, K): as likely as
     the rival alone would beat the class."""
     K, d = problem.classes, weights.shape[1]

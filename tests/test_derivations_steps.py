@@ -91,6 +91,16 @@ MISTAKES = {
         lambda f: f.subs(multiclass.norm, multiclass.norm**2),
         lambda f: 1 - f,
     ],
+    "noisy_logit": [
+        lambda f: (2 * f[0], f[1]),
+        lambda f: (f[0], f[1].subs(multiclass.half, 2 * multiclass.half)),
+        lambda f: (f[0].subs(multiclass.order, 2 * multiclass.order), f[1].subs(multiclass.order, 2 * multiclass.order)),
+    ],
+    "posterior_loss": [
+        lambda f: -f,
+        lambda f: f.subs(multiclass.eta_top, 1),
+        lambda f: f.subs(multiclass.eta_k, 0),
+    ],
     "line_crossing": [lambda f: -f, lambda f: f.subs(multiclass.slope_j, -multiclass.slope_j)],
     "face_rate": [
         lambda f: 2 * f,

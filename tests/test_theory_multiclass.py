@@ -11,7 +11,7 @@ from simulate.monte_carlo import run
 from simulate.sampler import brute_force, count_known
 from tests.problems import exact_flips, exact_risk, random_problem
 from tests.statistical import rejected
-from theory import laws, multiclass
+from theory import fitted, laws, multiclass
 from theory.multiclass import expected, known
 from theory.orthant import orthant
 from theory.prediction import predict
@@ -205,7 +205,7 @@ def test_fitted_statistics_of_two_classes_have_the_binary_variance():
     want = binary.statistics_variance(
         pair.priors, counts.astype(float), binary.margin(pair), binary.change(pair, w - pair.w, np.zeros(()))
     )
-    assert multiclass.statistics_variance(problem, What, change) == pytest.approx(float(want), rel=0.02)
+    assert fitted.statistics_variance(problem, What, change) == pytest.approx(float(want), rel=0.02)
 
 
 @pytest.mark.parametrize("bits", [12, 16])

@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_argument(
         "--method",
         help="one method by name instead of the best. Two classes: binary_risk (actual); margin_quadrature, sobol_average, "
-        "delta_2, marginal, corrected_marginal (expected). More: orthants, lines (actual); orthant_average, line_average, "
-        "square_law (expected). Features: own_noise",
+        "delta_2, marginal, corrected_marginal (expected). More: orthants, lines (actual); orthant_average, "
+        "posterior_average, line_average (expected). Features: own_noise",
     )
     command.add_argument(
         "--test-size",

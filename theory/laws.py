@@ -11,24 +11,21 @@ import numpy as np
 from scipy.special import ndtr, owens_t
 
 from theory.binary import evaluate
-from theory.multiclass import random_lines, roots
+from theory.multiclass import roots
 from theory.orthant import SCRAMBLINGS, Estimate, estimate
 from theory.setting.problem import Problem
 
-DRAWS, MANY_DRAWS = 2**15, 2**18  # faces, as many edges
+DRAWS = 2**15  # faces, as many edges
 CLOSE = 1e-4  # variance of a contrast over that of its logits below which it is taken from the rows themselves
-COARSER = 4  # steps at which the square law is held against lines
 MOST = 128  # classes beyond which the pairs of rivals are too many for Bonferroni's inequality
 
 
 class Laws(NamedTuple):
-    """Leading terms for given steps: expected distortion, its part from edges, and flip rate, each with its 95 % error; the
-    distortion of each class (K,)."""
+    """Leading terms for given steps: expected distortion, its part from edges, and flip rate, each with its 95 % error."""
 
     distortion: Estimate
     edges: Estimate
     flips: Estimate
-    by_class: np.ndarray
 
 
 def small_steps(problem: Problem, steps: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> Laws:
@@ -42,26 +39,7 @@ def small_steps(problem: Problem, steps: np.ndarray, *, draws: int = DRAWS, seed
         (_faces(leads, sigma, n, rng), _edges(leads, sigma, n, rng), _flips(leads, sigma, n, rng)) for _ in range(SCRAMBLINGS)
     ]
     faces, edges, flips = map(np.array, zip(*replicates, strict=True))
-    by_class = (faces + edges).mean(0) / np.maximum(problem.priors, 1e-300)
-    return Laws(estimate((faces + edges).sum(1)), estimate(edges.sum(1)), estimate(flips), by_class)
-
-
-def has_law(problem: Problem) -> bool:
-    """Whether all rows differ, so that small errors move a boundary but make none, and they are not too many."""
-    return problem.classes <= MOST and len(np.unique(problem.weights + 0.0, axis=0)) == problem.classes
-
-
-def square_law(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, float]:
-    """Expected distortion by class (K,) by the square law, and the error of its prior-weighted sum.
-
-    The error has the 95 % error of the constant and what the law misses at COARSER times the steps, where lines know the
-    distortion better, scaled down by the square: more than it misses here wherever distortion over step^2 is monotone between.
-    """
-    laws = small_steps(problem, steps, draws=MANY_DRAWS, seed=seed)
-    _, made, mended, _ = random_lines(problem, COARSER * steps, seed=seed)
-    coarse = estimate((made - mended) @ problem.priors)
-    missed = abs(float(coarse.value) / COARSER**2 - float(laws.distortion.value))
-    return laws.by_class, missed + float(np.hypot(laws.distortion.error, coarse.error / COARSER**2))
+    return Laws(estimate((faces + edges).sum(1)), estimate(edges.sum(1)), estimate(flips))
 
 
 class _Leads:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import qmc
 
-from theory import lines
+from theory import lines, posterior
 from theory.orthant import SCRAMBLINGS, cholesky, estimate, lattices, moved, order_of, raw_points, separated
 from theory.setting.errors import InputError
 from theory.setting.precision import in_float64
@@ -160,7 +160,7 @@ def _arrays(problem: Problem):
     return jnp.asarray(problem.bias), jnp.asarray(problem.means), jnp.asarray(covariances)
 
 
-def _points(K: int, n: int, seed: int, scrambling: int, dtype=jnp.float64) -> tuple[jax.Array, jax.Array]:
+def points_and_shifts(K: int, n: int, seed: int, scrambling: int, dtype=jnp.float64) -> tuple[jax.Array, jax.Array]:
     """Points (n, K - 1) of one scrambling, n a power of two, and shifts (K, K - 1): moved, the classes' errors are uncorrelated
     and there is one scrambling to pay for."""
     rng = np.random.default_rng([seed, 3, scrambling])
@@ -213,7 +213,7 @@ def orthants(laws: tuple[jax.Array, jax.Array], *, n: int, seed: int, dtype=jnp.
 
     @in_float64  # a switch of each thread
     def one(scrambling: int) -> np.ndarray:
-        return np.asarray(recalls(*laws, *_points(len(laws[0]), n, seed, scrambling, dtype)))
+        return np.asarray(recalls(*laws, *points_and_shifts(len(laws[0]), n, seed, scrambling, dtype)))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA leaves cores idle here
         return np.array(list(pool.map(one, range(SCRAMBLINGS))))
@@ -223,14 +223,21 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
     """What random layers W + E do on average, E independent and uniform in +-steps/2 (K,), and the distortion of single ones.
 
     Pairs W + E, W - E, each pair along a line a class of its own; their distortion by orthants, each pair and the clean layer
-    at points of their own, where there are orthants. More pairs until the error is below ENOUGH of the average.
+    at points of their own, where there are orthants. More pairs until the error is below ENOUGH of the average. Without
+    orthants by posteriors where there are these.
 
     Returns:
         The change, with ``draws`` (n,) the distortions of independent networks.
     """
+    orthants_asked = method != "line_average" and has_orthants(problem)
+    if method == "posterior_average" or (method is None and not orthants_asked and steps.max() > 0):
+        if posterior.has_posterior(problem) and steps.max() > 0:
+            return _by_posteriors(problem, steps, seed)
+        if method:
+            raise InputError(f"method: {method} needs {posterior.NEEDS}")
     sets = random_lines(problem, steps, seed=seed)
     change = _average(problem, sets[:, :, None], "line_average")
-    if method == "line_average" or not has_orthants(problem):
+    if not orthants_asked:
         around = networks_on_lines(problem, steps, seed=seed)
         return _checked(change, method)._replace(draws=change.distortion @ problem.priors + around)
     values, error, noise = orthant_pairs(problem, steps, seed=seed)
@@ -243,6 +250,21 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
         error=error,
         method="orthant_average",
         draws=draws.mean() + spread * (draws - draws.mean()),
+    )
+
+
+def _by_posteriors(problem: Problem, steps: np.ndarray, seed: int) -> Change:
+    sums, pi = posterior.averages(problem, steps, seed=seed), problem.priors
+    distortion, flips = estimate(sums.loss.sum(1)), estimate(sums.flips.sum(1))
+    return Change(
+        before=1 - sums.right.sum(0) / sums.label.sum(0),
+        distortion=sums.loss.mean(0) / pi,
+        flips=sums.flips.mean(0) / pi,
+        changed=sums.changed.mean(0) / pi,
+        error=float(distortion.error + sums.neglected.mean()),
+        flips_error=float(flips.error),
+        method="posterior_average",
+        draws=float(distortion.value) + _in_common(posterior.networks(problem, steps, seed=seed)[None]),
     )
 
 
@@ -279,10 +301,14 @@ def networks_on_lines(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> 
         E = (np.random.default_rng([seed, 10, r]).random((few, K, d)) - 0.5) * steps[:, None]
         _, made, mended, _ = along_lines(problem, problem.weights + np.concatenate([E, -E]), seed=seed, sets=(2 * r, 2 * r + 1))
         seen.append((made - mended) @ problem.priors)
-    shift = np.array(seen)
+    return _in_common(np.array(seen))
+
+
+def _in_common(shift: np.ndarray) -> np.ndarray:
+    """Deviations of networks' distortions (groups, 2, n), each seen twice, scaled to what the two have in common."""
     centred = shift - shift.mean((0, 2), keepdims=True)
     products = centred[:, 0] * centred[:, 1]
-    common = max(float(products.mean()), float(products.std()) / np.sqrt(products.size))  # not below what these lines can see
+    common = max(float(products.mean()), float(products.std()) / np.sqrt(products.size))  # not below what can be seen
     both = centred.mean(1).reshape(-1)
     return both * np.sqrt(common / max(float(np.mean(both**2)), 1e-300))
 
@@ -372,54 +398,3 @@ def _average(problem: Problem, sets: np.ndarray, method: str) -> Change:
         flips_error=float(estimate(flipped.mean(1) @ pi).error),
         method=method,
     )
-
-
-def statistics_variance(problem: Problem, What: np.ndarray, change: Change, seed: int = 0) -> float:
-    """Sampling variance of the distortion of a known layer when means, covariances and priors were estimated.
-
-    Delta method on the orthants: gradient g and G of each class's change in the mean and covariance C of its 2 K logits,
-    variance (g'C g + 2 tr G C G C)/n_k; without orthants the paired sampling variance of the class, which is larger.
-    """
-    if problem.counts is None:
-        return 0.0
-    pi, n, K = problem.priors, np.maximum(problem.counts, 1), problem.classes
-    between = float(pi @ change.distortion**2 - (pi @ change.distortion) ** 2) / max(1, int(problem.counts.sum()))
-    if not has_orthants(problem):
-        return between + float(np.sum(pi**2 * (change.changed - change.distortion**2) / n))
-    heads, rivals = centred(np.stack([problem.weights, What])), orders(problem)
-    points, shifts = _points(K, 256, seed, SCRAMBLINGS)
-    within, flat = 0.0, heads.reshape(2 * K, -1)
-    for k in range(K):
-        S = problem.covariance(k)
-        logits = heads @ problem.means[k] + problem.bias
-        C = flat @ S @ flat.T
-        grams = np.stack([C[:K, :K], C[K:, K:]])
-        g, G = _gradient(*map(jnp.asarray, (logits, grams, k, rivals[k])), moved(points, shifts[k : k + 1]))
-        g, G = np.array(g), np.array(G)
-        g[1], G[1] = -g[1], -G[1]
-        block = np.zeros((2 * K, 2 * K))
-        block[:K, :K], block[K:, K:] = (G[0] + G[0].T) / 2, (G[1] + G[1].T) / 2
-        slope, GC = g.reshape(-1), block @ C
-        within += pi[k] ** 2 / n[k] * float(slope @ C @ slope + 2 * np.sum(GC * GC.T))
-    return between + within
-
-
-def expected_statistics_variance(problem: Problem, steps: np.ndarray, change: Change, seed: int = 0) -> float:
-    """The same for random layers: averaged over a few of them."""
-    if problem.counts is None:
-        return 0.0
-    rng = np.random.default_rng([seed, 7])
-    layers = problem.weights + (rng.random((4, *problem.weights.shape)) - 0.5) * steps[:, None]
-    return float(np.mean([statistics_variance(problem, one, change, seed) for one in layers]))
-
-
-@jax.jit
-def _gradient(logits, grams, k, rival, points):
-    """Of each head's recall of class k in the means (2, K) and covariances (2, K, K) of its logits."""
-
-    def recall(logit, gram):
-        cross = gram[k][rival]
-        covariance = gram[k, k] - cross[:, None] - cross[None, :] + gram[rival[:, None], rival[None, :]]
-        return jnp.mean(separated(logit[k] - logit[rival], cholesky(covariance), points))
-
-    return jax.vmap(jax.grad(recall, argnums=(0, 1)))(logits, grams)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from theory import binary, laws, logit_noise, multiclass, validity
+from theory import binary, fitted, laws, logit_noise, multiclass, validity
 from theory.binary import Margin, Pair, pair_of
 from theory.setting.arguments import seed_of, share, whole, widths
 from theory.setting.compression import Compressed, compress
@@ -24,7 +24,7 @@ METHODS = {
     ("actual", False): ("binary_risk",),
     ("expected", False): ("margin_quadrature", "sobol_average", *binary.OLDER),
     ("actual", True): ("orthants", "lines"),
-    ("expected", True): ("orthant_average", "line_average", "square_law"),
+    ("expected", True): ("orthant_average", "posterior_average", "line_average"),
 }
 TOLERANCE = 3e-3  # of the distortion, or a tenth of a per cent of the flip rate: else the quadrature gives way to sampling
 FEW_NETWORKS = 400  # below which the interval takes their law as normal
@@ -52,8 +52,8 @@ def predict(
     ``errors="expected"``: only the step is used; the mean over independent uniform errors in +-step/2, by the margin
     quadrature, or by averaging over quasi-random errors (``sobol_average``) where the quadrature's own error estimate is
     above 0.3 % of the distortion (0.1 % of the flip rate where that is more), or d < 4. More classes:
-    ``orthant_average``; where contrasts are dependent or too many, ``line_average`` or ``square_law``, the law of small steps,
-    whichever reports the smaller error.
+    ``orthant_average``; where contrasts are dependent ``posterior_average``; where they are too many, or the posteriors aren't
+    known, ``line_average``.
 
     Args:
         problem: a problem or a statistics file; or labelled features or their file, for expected errors averaged over the
@@ -220,16 +220,16 @@ def _many(problem: Problem, layers: list[Compressed], errors: str, method: str |
     if errors == "actual":
         changes = multiclass.known(problem, np.stack([layer.weights for layer in layers]), method=method, seed=seed)
     else:
-        changes = [_random_layers(problem, layer.steps, method, seed) for layer in layers]
+        changes = [multiclass.expected(problem, layer.steps, method=method, seed=seed) for layer in layers]
     outcomes = []
     for layer, change in zip(layers, changes, strict=True):
         notes: dict[str, Any] = {"flip_rate_error": change.flips_error}
         if errors == "actual":
-            variance = multiclass.statistics_variance(problem, layer.weights, change, seed=seed)
+            variance = fitted.statistics_variance(problem, layer.weights, change, seed=seed)
             draws, law = np.array([change.distortion @ problem.priors]), "known"
             notes["risk_after_between"] = list(laws.risk_bracket(problem, layer.weights))
         else:
-            variance = multiclass.expected_statistics_variance(problem, layer.steps, change, seed=seed)
+            variance = fitted.expected_statistics_variance(problem, layer.steps, change, seed=seed)
             draws, law = change.draws, "networks drawn"
         changed = np.maximum(change.changed @ problem.priors, np.abs(draws))
         average = Average(change.distortion, change.flips, change.error)
@@ -237,21 +237,6 @@ def _many(problem: Problem, layers: list[Compressed], errors: str, method: str |
             Outcome(change.method, change.before, average, Draws(law, draws, changed, np.full(len(draws), variance)), notes)
         )
     return outcomes
-
-
-def _random_layers(problem: Problem, steps: np.ndarray, method: str | None, seed: int) -> multiclass.Change:
-    if method == "square_law" and not laws.has_law(problem):
-        raise InputError(f"method: square_law needs rows that all differ, and at most {laws.MOST} classes")
-    change = multiclass.expected(problem, steps, method=None if method == "square_law" else method, seed=seed)
-    told = change.error <= TOLERANCE * abs(float(change.distortion @ problem.priors))
-    if method != "square_law" and (method or told or change.method != "line_average" or not laws.has_law(problem)):
-        return change
-    by_class, error = laws.square_law(problem, steps, seed=seed)
-    if method is None and error >= change.error:
-        return change
-    by_class = np.where(problem.priors > 0, by_class, change.distortion)
-    draws = change.draws + float((by_class - change.distortion) @ problem.priors)
-    return change._replace(distortion=by_class, error=error, draws=draws, method="square_law")
 
 
 def expected_average(pair: Pair, at: Margin, steps: Errors, method: str | None, seed: int) -> tuple[str, Average]:

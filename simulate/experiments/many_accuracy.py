@@ -1,7 +1,8 @@
 """``python -m simulate.experiments.many_accuracy``: expected distortion of more than two classes against conditional Monte
 Carlo: predicted, by the law of small steps, and by the textbook.
 
-Reference: sequences (``simulate.sequential``) where the contrasts are independent, else lines (``simulate.conditional``).
+Reference: sequences (``simulate.sequential``) where the contrasts are independent, else features near the decision boundary
+(``simulate.boundary``).
 """
 
 import itertools
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simulate.conditional import count_lines
+from simulate.boundary import GROUP, GROUPS, Boundary, average_boundary
 from simulate.experiments.textbook import textbook
 from simulate.generator import synthetic
 from simulate.sequential import average_sequences
@@ -24,7 +25,8 @@ CLASSES, FEATURES, BITS = (3, 10, 100), (16, 64, 512), (2, 3, 4, 5, 6, 7, 8)
 LAYERS, GRANULARITIES = ("optimal", "perturbed"), ("tensor", "channel")
 SEPARATION = 3.5
 KNOWN = 1.2e-3  # standard error of the reference over its value
-MOST = 2**17  # pairs of networks, or lines, at most; at K = 100 a sixteenth
+MOST = 2**17  # pairs of networks at most; at K = 100 a sixteenth
+KNOWN_ON_LINES, MOST_LINES = 2e-3, 2**22  # the same at the boundary
 FORMULAS = ("square_law", "plain_mean", "top_rival", "pairwise_q", "sakr_1", "sakr_2")
 
 
@@ -73,21 +75,30 @@ def many_accuracy(
 
 def reference(problem: Problem, steps: np.ndarray, *, seed: int) -> tuple[str, np.ndarray, np.ndarray]:
     """Method, expected distortions (B,) and standard errors: known to KNOWN or as well as the budget allows."""
-    K, done, blocks = problem.classes, 0, 4
-    budget = MOST if K < 50 else MOST // 16
-    sequences = problem.features >= K - 1
-    sums = lines = None
+    if problem.features < problem.classes - 1:
+        return "boundary", *_at_boundary(problem, steps, seed)
+    done, blocks, sums = 0, 4, None
+    budget = MOST if problem.classes < 50 else MOST // 16
     while True:
-        if sequences:
-            points = 8 if problem.features < 64 else 32
-            sums = average_sequences(problem, steps, seed=seed, first=done, last=blocks, points=points, onto=sums)
-            units, (values, errors) = sums.pairs, sums.distortion(problem.priors)
-        else:
-            lines = count_lines(problem, steps=steps, seed=seed, first=done, last=blocks, onto=lines)
-            units, values = lines.lines, lines.shift @ problem.priors / lines.lines
-            errors = np.sqrt(np.maximum(lines.squares[:, 0] / units - values**2, 0) / (units - 1))
-        if units >= budget or np.all(errors <= KNOWN * np.abs(values)):
-            return ("sequences" if sequences else "lines"), values, errors
+        points = 8 if problem.features < 64 else 32
+        sums = average_sequences(problem, steps, seed=seed, first=done, last=blocks, points=points, onto=sums)
+        values, errors = sums.distortion(problem.priors)
+        if sums.pairs >= budget or np.all(errors <= KNOWN * np.abs(values)):
+            return "sequences", values, errors
+        done, blocks = blocks, 2 * blocks
+
+
+def _at_boundary(problem: Problem, steps: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Width by width from the coarsest: those that are known are left out of the further blocks."""
+    values, errors = np.zeros((2, len(steps)))
+    wanted, sums, done, blocks = np.arange(len(steps)), None, 0, 2**10
+    while True:
+        sums = average_boundary(problem, steps[wanted], seed=seed, first=done, last=blocks, onto=sums)
+        (values[wanted], _), (errors[wanted], _) = (x.T for x in sums.estimates())
+        unknown = errors[wanted] > KNOWN_ON_LINES * np.abs(values[wanted])
+        if not unknown.any() or blocks * GROUPS * GROUP >= MOST_LINES:
+            return values, errors
+        wanted, sums = wanted[unknown], Boundary(sums.groups, *(x[unknown] for x in sums[1:]))
         done, blocks = blocks, 2 * blocks
 
 

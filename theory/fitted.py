@@ -1,0 +1,60 @@
+"""More than two classes: the sampling variance of a predicted distortion whose statistics were estimated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from theory.multiclass import Change, centred, has_orthants, orders, points_and_shifts
+from theory.orthant import SCRAMBLINGS, cholesky, moved, separated
+from theory.setting.problem import Problem
+
+
+def statistics_variance(problem: Problem, What: np.ndarray, change: Change, seed: int = 0) -> float:
+    """Sampling variance of the distortion of a known layer when means, covariances and priors were estimated.
+
+    Delta method on the orthants: gradient g and G of each class's change in the mean and covariance C of its 2 K logits,
+    variance (g'C g + 2 tr G C G C)/n_k; without orthants the paired sampling variance of the class, which is larger.
+    """
+    if problem.counts is None:
+        return 0.0
+    pi, n, K = problem.priors, np.maximum(problem.counts, 1), problem.classes
+    between = float(pi @ change.distortion**2 - (pi @ change.distortion) ** 2) / max(1, int(problem.counts.sum()))
+    if not has_orthants(problem):
+        return between + float(np.sum(pi**2 * (change.changed - change.distortion**2) / n))
+    heads, rivals = centred(np.stack([problem.weights, What])), orders(problem)
+    points, shifts = points_and_shifts(K, 256, seed, SCRAMBLINGS)
+    within, flat = 0.0, heads.reshape(2 * K, -1)
+    for k in range(K):
+        S = problem.covariance(k)
+        logits = heads @ problem.means[k] + problem.bias
+        C = flat @ S @ flat.T
+        grams = np.stack([C[:K, :K], C[K:, K:]])
+        g, G = _gradient(*map(jnp.asarray, (logits, grams, k, rivals[k])), moved(points, shifts[k : k + 1]))
+        g, G = np.array(g), np.array(G)
+        g[1], G[1] = -g[1], -G[1]
+        block = np.zeros((2 * K, 2 * K))
+        block[:K, :K], block[K:, K:] = (G[0] + G[0].T) / 2, (G[1] + G[1].T) / 2
+        slope, GC = g.reshape(-1), block @ C
+        within += pi[k] ** 2 / n[k] * float(slope @ C @ slope + 2 * np.sum(GC * GC.T))
+    return between + within
+
+
+def expected_statistics_variance(problem: Problem, steps: np.ndarray, change: Change, seed: int = 0) -> float:
+    """The same for random layers: averaged over a few of them."""
+    if problem.counts is None:
+        return 0.0
+    rng = np.random.default_rng([seed, 7])
+    layers = problem.weights + (rng.random((4, *problem.weights.shape)) - 0.5) * steps[:, None]
+    return float(np.mean([statistics_variance(problem, one, change, seed) for one in layers]))
+
+
+@jax.jit
+def _gradient(logits, grams, k, rival, points):
+    """Of each head's recall of class k in the means (2, K) and covariances (2, K, K) of its logits."""
+
+    def recall(logit, gram):
+        cross = gram[k][rival]
+        covariance = gram[k, k] - cross[:, None] - cross[None, :] + gram[rival[:, None], rival[None, :]]
+        return jnp.mean(separated(logit[k] - logit[rival], cholesky(covariance), points))
+
+    return jax.vmap(jax.grad(recall, argnums=(0, 1)))(logits, grams)
