@@ -12,6 +12,7 @@ from derivations import RESULTS
 from derivations.jax_code import compile_result
 from simulate.boundary import Boundary, average_boundary
 from simulate.conditional import count_lines
+from simulate.generator import synthetic
 from simulate.monte_carlo import run
 from tests.problems import random_problem
 from tests.statistical import rejected
@@ -30,7 +31,12 @@ def test_law_of_a_noisy_logit_is_that_of_sums_of_uniform_numbers():
     """Twelve equal features: the law of Irwin and Hall, of variance 1."""
     x = np.linspace(-6.4, 6.4, 301)
     coefficients = posterior.characteristic(jnp.ones((1, 12)), posterior.ORDERS)
-    below, density = posterior.noise_law(jnp.asarray(x[:, None], jnp.float32), coefficients.astype(jnp.float32))
+    reach = posterior.support(jnp.ones((1, 12))).astype(jnp.float32)
+    assert reach[0] == pytest.approx(6)  # twelve halves
+    below, density = posterior.noise_law(jnp.asarray(x[:, None], jnp.float32), coefficients.astype(jnp.float32), reach)
+    outside = np.abs(x) > 6
+    np.testing.assert_array_equal(np.asarray(below)[outside, 0], (x > 0)[outside])
+    assert not np.asarray(density)[outside].any()
     np.testing.assert_allclose(np.asarray(below)[:, 0], irwinhall.cdf(x + 6, 12), atol=3e-6)
     np.testing.assert_allclose(np.asarray(density)[:, 0], irwinhall.pdf(x + 6, 12), atol=3e-6)
     assert np.abs(np.asarray(below)[:, 0] - multivariate_normal.cdf(x[:, None])).max() > 1e-3  # it is not the normal one
@@ -43,8 +49,9 @@ def test_series_of_the_noise_is_the_derived_one(seed):
     orders = np.arange(1, 21)[:, None]
     term = compile_result(RESULTS["noisy_logit"], backend="numpy")
     below, density = term(x=x[None], half=posterior.HALF, cf=coefficients[:, None], order=orders)
+    reach = (jnp.full(1, 6.1, jnp.float32),)
     series = 0.5 + x / (2 * posterior.HALF) + below.sum(0), 0.5 / posterior.HALF + density.sum(0)
-    got = posterior.noise_law(jnp.asarray(x[:, None], jnp.float32), jnp.asarray(coefficients[:, None], jnp.float32))
+    got = posterior.noise_law(jnp.asarray(x[:, None], jnp.float32), jnp.asarray(coefficients[:, None], jnp.float32), *reach)
     for one, want in zip(got, series, strict=True):
         np.testing.assert_allclose(np.asarray(one)[:, 0], want, atol=5e-6)
 
@@ -62,7 +69,7 @@ def test_the_largest_noisy_logit_against_layers_drawn(seed):
 
     def said(coefficients):
         rows = jnp.asarray(logits[None]), jnp.asarray([np.linalg.norm(z)]), jnp.asarray(sigma[None])
-        return np.asarray(posterior.decided(*rows, coefficients, nodes=121)[0])[0]
+        return np.asarray(posterior.decided(*rows, coefficients, posterior.support(jnp.asarray(z[None])), nodes=121)[0])[0]
 
     exact = posterior.characteristic(jnp.asarray(z[None]), 2 * posterior.ORDERS)
     normal = jnp.exp(-0.5 * (np.pi / posterior.HALF * jnp.arange(1.0, 29.0)) ** 2)[:, None]
@@ -92,7 +99,7 @@ def test_weighted_points_have_the_law_of_the_features(shared, seed):
     seen = []
     for r in range(16):
         u = qmc.Sobol(10, rng=np.random.default_rng([seed, r])).random(2048)
-        at, _ = posterior.points(jnp.asarray(u), s, sigma)
+        at = posterior.points(jnp.asarray(u), s, sigma)
         z, w = np.asarray(at.z), np.asarray(at.weights)[:, None]
         seen.append(np.concatenate([w.mean(0), (w * z).mean(0), (w * z**2).mean(0), (w * np.asarray(at.posterior)).mean(0)]))
     seen = np.array(seen)
@@ -122,6 +129,12 @@ def test_posteriors_equal_orthants_where_both_are(layer, seed, monkeypatch):
         assert other.risk_before == pytest.approx(one.risk_before, abs=2e-3)
         for a, b in zip(one.per_class, other.per_class, strict=True):
             assert a["recall_after"] == pytest.approx(b["recall_after"], abs=0.01)
+        steps = compress(problem.weights, "symmetric", width, per_channel=True).steps
+        made = [
+            in_float64(multiclass.expected)(problem, steps, method=x.method, seed=seed).changed @ problem.priors
+            for x in (one, other)
+        ]
+        assert made[1] == pytest.approx(made[0], rel=0.03)
         spreads = [x.interval_sources["network"] for x in (one, other)]
         assert spreads[1] == pytest.approx(spreads[0], rel=0.5)
 
@@ -169,6 +182,58 @@ def test_simulation_near_the_boundary_in_pieces(seed):
         np.testing.assert_array_equal(one, other)
 
 
+@in_float64
+def test_small_steps_have_their_laws_to_many_bits(seed, monkeypatch):
+    """A Bayes rule of twelve classes, eight features: distortion over the square of the step and flips over the step."""
+    monkeypatch.setattr(posterior, "WORK", 1.5e9)
+    problem = synthetic(classes=12, features=8, separation=3.5, layer="optimal", seed=seed + 1)
+    found = []
+    for width in (8, 11, 14):
+        steps = compress(problem.weights, "symmetric", width).steps
+        sums = posterior.averages(problem, steps, seed=seed)
+        loss, flips = (estimate(x.sum(1)) for x in (sums.loss, sums.flips))
+        neglected = sums.neglected.mean(0)
+        assert neglected[0] + loss.error < 0.03 * loss.value
+        found.append([loss.value / steps[0] ** 2, flips.value / steps[0]])
+    np.testing.assert_allclose(found[1:], found[:1] * np.ones((2, 1)), rtol=0.03)
+
+
+def test_one_feature_that_outweighs_the_others(seed, monkeypatch):
+    """Ten deviations of it in common to all classes: its error is felt by all logits, as a uniform number."""
+    monkeypatch.setattr(posterior, "WORK", 2e9)
+    plain = random_problem(9, seed + 3, K=14, shared=True, layer="optimal")
+    shift = np.zeros(9)
+    shift[0] = 10 * np.sqrt(plain.covariances[0, 0])
+    means = plain.means + shift
+    bias = plain.bias - plain.weights @ shift
+    problem = replace(plain, means=means, bias=bias)
+    steps = compress(problem.weights, "symmetric", 6).steps
+    value, error = average_boundary(problem, steps[None], seed=seed, first=0, last=1500).estimates()
+    (record,) = predict(problem, bits=[6], seed=seed, **QUESTION)
+    assert record.method == "posterior_average"
+    assert abs(record.distortion - value[0, 0]) < 4.5 * np.hypot(error[0, 0], record.numerical_error / 2)
+    assert record.numerical_error < 0.1 * value[0, 0]
+    assert record.distortion == pytest.approx(value[0, 0], rel=0.02)
+    assert record.interval[0] < record.distortion < record.interval[1]
+    assert sum(record.interval) / 2 == pytest.approx(record.distortion, rel=0.02)
+
+
+def test_a_rare_class_far_away(seed, monkeypatch):
+    """No feature of it is ever drawn: its recall is known all the same."""
+    monkeypatch.setattr(posterior, "WORK", 2e8)
+    monkeypatch.setattr(posterior, "SPREAD_LINES", 2**9)
+    problem = random_problem(6, seed, K=9, shared=True, layer="optimal")
+    priors = np.append(problem.priors[:-1] * (1 - 1e-7) / problem.priors[:-1].sum(), 1e-7)
+    means = problem.means.copy()
+    means[-1] *= 20
+    weights = np.linalg.solve(problem.covariances, means.T).T
+    bias = -0.5 * np.einsum("kd,kd->k", weights, means) + np.log(priors)
+    (record,) = predict(replace(problem, means=means, weights=weights, bias=bias, priors=priors), bits=[8], **QUESTION)
+    assert record.method == "posterior_average"
+    assert np.isfinite([record.risk_before, record.distortion, *record.interval]).all()
+    assert record.per_class[-1]["recall_before"] == pytest.approx(1, abs=1e-3)
+
+
 def test_spread_over_networks_near_the_boundary(seed):
     """That of networks counted: K = 9, d = 6."""
     problem = random_problem(6, seed + 1, K=9)
@@ -187,6 +252,7 @@ def test_where_labels_cannot_be_integrated_out(seed, monkeypatch):
     weights[4] = weights[2]
     covariance[0], covariance[:, 0] = 0, 0
     priors = np.append(np.zeros(1), np.full(8, 1 / 8))
+    loud = problem.weights * np.append(np.full((8, 1), 1.0), np.full((1, 1), 40.0), 0)
     bad = (
         replace(problem, weights=weights),
         replace(problem, covariances=covariance),
@@ -194,6 +260,8 @@ def test_where_labels_cannot_be_integrated_out(seed, monkeypatch):
         random_problem(5, seed, K=9),
     )
     assert predict(problem, bits=[3], seed=seed, **QUESTION)[0].method == "posterior_average"
+    (record,) = predict(replace(problem, weights=loud), bits=[3], per_channel=True, seed=seed, **QUESTION)
+    assert record.method == "line_average"
     for one in bad:
         assert predict(one, bits=[3], seed=seed, **QUESTION)[0].method == "line_average"
         with pytest.raises(InputError, match="posterior_average needs"):

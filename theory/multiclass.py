@@ -230,8 +230,8 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
         The change, with ``draws`` (n,) the distortions of independent networks.
     """
     orthants_asked = method != "line_average" and has_orthants(problem)
-    if method == "posterior_average" or (method is None and not orthants_asked and steps.max() > 0):
-        if posterior.has_posterior(problem) and steps.max() > 0:
+    if method == "posterior_average" or (method is None and not orthants_asked):
+        if posterior.serves(problem, steps):
             return _by_posteriors(problem, steps, seed)
         if method:
             raise InputError(f"method: {method} needs {posterior.NEEDS}")
@@ -255,14 +255,16 @@ def expected(problem: Problem, steps: np.ndarray, *, method: str | None = None, 
 
 def _by_posteriors(problem: Problem, steps: np.ndarray, seed: int) -> Change:
     sums, pi = posterior.averages(problem, steps, seed=seed), problem.priors
+    right = along_lines(problem, problem.weights[None], seed=seed)[0]
+    neglected = sums.neglected.mean(0)
     distortion, flips = estimate(sums.loss.sum(1)), estimate(sums.flips.sum(1))
     return Change(
-        before=1 - sums.right.sum(0) / sums.label.sum(0),
+        before=1 - right.mean((0, 1)),
         distortion=sums.loss.mean(0) / pi,
         flips=sums.flips.mean(0) / pi,
         changed=sums.changed.mean(0) / pi,
-        error=float(distortion.error + sums.neglected.mean()),
-        flips_error=float(flips.error),
+        error=float(distortion.error + neglected[0]),
+        flips_error=float(flips.error + neglected[1]),
         method="posterior_average",
         draws=float(distortion.value) + _in_common(posterior.networks(problem, steps, seed=seed)[None]),
     )

@@ -21,7 +21,6 @@ from jax.scipy.special import ndtri
 from scipy.linalg import solve_triangular
 from scipy.stats import qmc
 
-from theory.binary import formula
 from theory.lines import PARALLEL, Heads, choose, directions, heads_of
 from theory.orthant import SCRAMBLINGS, Phi, estimate, moved
 from theory.setting.precision import in_float64
@@ -38,7 +37,7 @@ HALF = 6.5  # deviations of the noise, half the period of its series
 ORDERS, FEW_FEATURES = 14, 8  # of the series; of fewer features twice as many, and nodes
 SPACING = 0.5  # of the nodes, in the least of them
 MOST_NODES = 385
-QUIET = 1 / 16  # a row's noise over the loudest below which it is raised to that
+UNEQUAL = 16.0  # the loudest row's noise over the quietest's beyond which nodes for both are too many
 NEAR, FAR = 4.5, (8, 16, 32, 64)  # deviations within which a class may be decided; classes kept at a point
 LINES, BLOCKS = 32, 32  # lines a block, blocks a compiled call
 FEW, WORK = 2**9, 4e10  # lines a scrambling at first; nanoseconds, those of all cores, in the end
@@ -46,7 +45,10 @@ ENOUGH = 2e-3  # error over the distortion with which they stop
 PAIRS, SPREAD_LINES = 64, 2**12  # networks behind the spread, and the lines of each of two sets on which they are seen
 
 
-NEEDS = f"at most {MOST} classes, all with positive priors and regular covariances, {LEAST} features, rows that differ, a step"
+NEEDS = (
+    f"at most {MOST} classes, all with positive priors and regular covariances, {LEAST} features, rows that differ, and steps "
+    f"that differ by less than {UNEQUAL:g} times"
+)
 
 
 class Setting(NamedTuple):
@@ -72,21 +74,21 @@ class Points(NamedTuple):
 
 
 class Averages(NamedTuple):
-    """By scrambling: loss, flips and changed correctness of each class, weighted by its prior, (R, K); right and label the same
-    of the clean layer (R, K); and what was neglected of the loss (R,)."""
+    """By scrambling: loss, flips and changed correctness of each class, weighted by its prior, (R, K); and at most what was
+    neglected of loss and flips (R, 2)."""
 
     loss: np.ndarray
     flips: np.ndarray
     changed: np.ndarray
-    right: np.ndarray
-    label: np.ndarray
     neglected: np.ndarray
 
 
-def has_posterior(problem: Problem) -> bool:
-    """Whether labels can be integrated out: every class with a positive prior and a regular covariance, rows that all differ,
-    at most MOST classes and LEAST features or more."""
+def serves(problem: Problem, steps: np.ndarray) -> bool:
+    """Whether labels and errors can be integrated out: every class with a positive prior and a regular covariance, rows that
+    all differ, their steps by less than UNEQUAL times, at most MOST classes and LEAST features or more."""
     K, d = problem.weights.shape
+    if not 0 < steps.max() <= UNEQUAL * steps.min():
+        return False
     if not (2 < K <= MOST and d >= LEAST and problem.priors.min() > 0 and len(np.unique(problem.weights + 0.0, axis=0)) == K):
         return False
     values = np.linalg.eigvalsh(problem.covariances)
@@ -110,8 +112,9 @@ def setting_of(problem: Problem) -> Setting:
 def posterior(z: jax.Array, s: Setting) -> jax.Array:
     """(n, K) probabilities of each label given features (n, d)."""
     if len(s.whiteners) == 1:
-        centres = s.heads.means @ s.whiteners[0].T
-        score = (z @ s.whiteners[0].T) @ centres.T - 0.5 * jnp.sum(centres**2, 1)[None]
+        middle = (s.priors @ s.heads.means)[None]  # a large common part would cancel
+        centres = (s.heads.means - middle) @ s.whiteners[0].T
+        score = ((z - middle) @ s.whiteners[0].T) @ centres.T - 0.5 * jnp.sum(centres**2, 1)[None]
     else:
         white = jnp.einsum("kde,nke->nkd", s.whiteners, z[:, None] - s.heads.means[None])
         score = -0.5 * jnp.sum(white**2, -1) - s.determinants[None]
@@ -123,9 +126,8 @@ def _of_class(array: jax.Array, k: jax.Array) -> jax.Array:
     return array[jnp.minimum(k, len(array) - 1)]
 
 
-def points(u: jax.Array, s: Setting, sigma: jax.Array) -> tuple[Points, tuple[jax.Array, jax.Array]]:
-    """Points about the boundary, 2 n of them from n lines, for the noise of rows (K,); and (n, K) posteriors with (n,) clean
-    decisions at plain features.
+def points(u: jax.Array, s: Setting, sigma: jax.Array) -> Points:
+    """Points about the boundary, 2 n of them from n lines, for the noise of rows (K,).
 
     Args:
         u: (n, d + 4) in the open unit cube: class, features, rival, component, offset.
@@ -178,8 +180,7 @@ def points(u: jax.Array, s: Setting, sigma: jax.Array) -> tuple[Points, tuple[ja
         return Points(features, logits, posterior(features, s), top, weights)
 
     pair = about(centres[rows, chosen] + offset), about(centres[rows, chosen] - offset)
-    both = Points(*(jnp.concatenate(x) for x in zip(*pair, strict=True)))
-    return both, (posterior(plain, s), jnp.argmax(at_plain, 1))
+    return Points(*(jnp.concatenate(x) for x in zip(*pair, strict=True)))
 
 
 def _shares(x: jax.Array) -> jax.Array:
@@ -225,9 +226,14 @@ def characteristic(z: jax.Array, orders: int) -> jax.Array:
     return jnp.stack([jnp.prod(jnp.sin(m * a) / (m * a), 1) for m in range(1, orders + 1)])
 
 
-def noise_law(xi: jax.Array, coefficients: jax.Array) -> tuple[jax.Array, jax.Array]:
+def support(z: jax.Array) -> jax.Array:
+    """(n,) deviations beyond which the noise of a logit at features (n, d) never is, or is not looked at."""
+    return jnp.minimum(np.sqrt(3) * jnp.sum(jnp.abs(z), 1) / jnp.linalg.norm(z, axis=1), HALF)
+
+
+def noise_law(xi: jax.Array, coefficients: jax.Array, reach: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Distribution function and density at xi (..., n), in deviations of the noise, single precision, for coefficients
-    (orders, n): the series of ``noisy_logit``, summed by Clenshaw's recurrence."""
+    (orders, n): within the reach (n,) the series of ``noisy_logit``, summed by Clenshaw's recurrence."""
     angle = jnp.clip(xi, -HALF, HALF) * np.float32(np.pi / HALF)
     square = (angle / 4) ** 2  # sine and cosine of the fourth part, doubled twice: a tenth of the time of XLA's
     sine = angle / 4 * (1 - square / 6 * (1 - square / 20 * (1 - square / 42 * (1 - square / 72))))
@@ -239,25 +245,30 @@ def noise_law(xi: jax.Array, coefficients: jax.Array) -> tuple[jax.Array, jax.Ar
         coefficient = jnp.expand_dims(coefficients[m - 1], range(xi.ndim - 1))
         sines = coefficient / np.float32(m * np.pi) + 2 * cosine * sines[0] - sines[1], sines[0]
         cosines = coefficient / np.float32(HALF) + 2 * cosine * cosines[0] - cosines[1], cosines[0]
-    return 0.5 + angle / np.float32(2 * np.pi) + sine * sines[0], 0.5 / HALF + cosine * cosines[0] - cosines[1]
+    below, density = 0.5 + angle / np.float32(2 * np.pi) + sine * sines[0], 0.5 / HALF + cosine * cosines[0] - cosines[1]
+    reach = jnp.expand_dims(reach, range(xi.ndim - 1))
+    inside = jnp.abs(xi) < reach  # the finite series is not constant beyond
+    return jnp.where(inside, below, (xi > 0).astype(below.dtype)), jnp.where(inside, density, 0.0)
 
 
-def decided(logits, norms, sigma, coefficients, *, nodes: int) -> tuple[jax.Array, jax.Array]:
+def decided(logits, norms, sigma, coefficients, reach, *, nodes: int) -> tuple[jax.Array, jax.Array]:
     """(n, K) probabilities that each noisy logit is the largest, and how much (n,) their sum missed 1 before it was made 1.
 
     Args:
         logits: (n, K). norms: (n,) |z|. sigma: (n, K) deviations of an entry of each row's error.
-        coefficients: (orders, n) as :func:`characteristic` gives them. nodes: of the trapezoid rule.
+        coefficients: (orders, n) as :func:`characteristic` gives them. reach: (n,) as :func:`support` does.
+        nodes: of the trapezoid rule.
 
     The largest logit is integrated over; that of class k has the density f_k prod_{j != k} F_j. In single precision from
     differences of the logits: an error of P of 1e-6. Points lie along the minor axis.
     """
     deviation, gap = (sigma * norms[:, None]).T, (logits - jnp.max(logits, 1, keepdims=True)).T
     low, high = jnp.max(gap - BELOW * deviation, 0), jnp.max(gap + ABOVE * deviation, 0)
-    gap, deviation, low, high, coefficients = (x.astype(jnp.float32) for x in (gap, deviation, low, high, coefficients))
+    single = (gap, deviation, low, high, coefficients, reach)
+    gap, deviation, low, high, coefficients, reach = (x.astype(jnp.float32) for x in single)
     spacing = (high - low) / (nodes - 1)
     x = low[None] + spacing[None] * jnp.arange(nodes, dtype=jnp.float32)[:, None]
-    law = noise_law((x[:, None] - gap[None]) / deviation[None], coefficients)
+    law = noise_law((x[:, None] - gap[None]) / deviation[None], coefficients, reach)
     below, density = jax.lax.optimization_barrier(law)  # else XLA computes it once for each use
     below = jnp.maximum(below, 1e-12)
     each = jnp.sum(jnp.prod(below, 1)[:, None] * (density / below), 0) / deviation * spacing[None]
@@ -276,32 +287,36 @@ def _averages(u, s: Setting, sigma, *, near: int, nodes: int, orders: int):
 
 def _sums(u, s: Setting, sigma, *, near: int, nodes: int, orders: int):
     """Over the lines u (n, d + 4)."""
-    at, (plain, decision) = points(u, s, sigma)
+    at = points(u, s, sigma)
     K, rows = len(sigma), jnp.arange(len(at.z))
     norms, coefficients = jnp.linalg.norm(at.z, axis=1), characteristic(at.z, orders)
     top_logit = at.logits[rows, at.top]
     lag = (top_logit[:, None] - at.logits) / (jnp.sqrt(sigma[None] ** 2 + sigma[at.top][:, None] ** 2) * norms[:, None])
-    left = jnp.zeros(len(rows))
+    worth = jnp.abs(at.posterior[rows, at.top][:, None] - at.posterior)
+    left = jnp.zeros_like(lag)
     if near < K:
         classes = jax.lax.top_k(-lag.astype(jnp.float32), near)[1].astype(at.top.dtype)
         kept = jnp.zeros(lag.shape, bool).at[rows[:, None], classes].set(True)
-        left = jnp.sum(jnp.where(kept, 0.0, Phi(-lag.astype(jnp.float32))), 1).astype(lag.dtype)
+        left = jnp.where(kept, 0.0, Phi(-lag.astype(jnp.float32)).astype(lag.dtype))
     else:
         classes = jnp.broadcast_to(jnp.arange(K), lag.shape)
     some = functools.partial(jnp.take_along_axis, indices=classes, axis=1)
-    P, missed = decided(some(at.logits), norms, sigma[classes], coefficients, nodes=nodes)
-    missed = 2 * (missed + jnp.abs(coefficients[-1]))
+    P, missed = decided(some(at.logits), norms, sigma[classes], coefficients, support(at.z), nodes=nodes)
     eta, chosen, weights = some(at.posterior), classes == at.top[:, None], at.weights[:, None] / 2
     stays = jnp.sum(jnp.where(chosen, P, 0.0), 1, keepdims=True)
-    loss = jnp.sum(formula("posterior_loss")(eta_top=at.posterior[rows, at.top][:, None], eta_k=eta, decided=P), 1)
+    # the terms that follow are about as large as the last two, one of which may be 0; of a decision that the noise can't change
+    # nothing is missed
+    rest = 4 * jnp.max(jnp.abs(coefficients[-2:]), 0) / (np.pi * orders)
+    missed = jnp.where(stays[:, 0] < 1, 2 * missed + rest, 0.0)
+    dearest = jnp.max(jnp.where(P > 0, some(worth), 0.0), 1)
+    neglected = jnp.sum(left * worth, 1) + missed * dearest, jnp.sum(left, 1) + missed
 
     def by_class(values):
         return jnp.zeros(K).at[classes].add(weights * values)
 
     flips = jnp.einsum("nk,n->k", at.posterior, weights[:, 0] * (1 - stays[:, 0]))
     sums = by_class(eta * jnp.where(chosen, 1 - P, -P)), flips, by_class(eta * jnp.where(chosen, 1 - P, P))
-    right = jnp.sum(jnp.where(jnp.arange(K)[None] == decision[:, None], plain, 0.0), 0)
-    return *sums, right, jnp.sum(plain, 0), jnp.sum(weights[:, 0] * (left + missed * jnp.abs(loss)))
+    return *sums, jnp.stack([jnp.sum(weights[:, 0] * x) for x in neglected])
 
 
 @jax.jit
@@ -310,7 +325,7 @@ def _networks(u, s: Setting, sigma, E):
     in single precision."""
 
     def block(some):
-        at, _ = points(some, s, sigma)
+        at = points(some, s, sigma)
         rows = jnp.arange(len(at.z))
         noise = jnp.einsum("mkd,nd->mnk", E, at.z.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
         gap = (at.logits - at.logits[rows, at.top][:, None]).astype(jnp.float32)
@@ -331,7 +346,7 @@ def averages(problem: Problem, steps: np.ndarray, *, seed: int) -> Averages:
 
     Kind: exact up to the reported error. Assumes features Gaussian given the class.
     """
-    (K, d), s, sigma = problem.weights.shape, setting_of(problem), _deviations(steps)
+    (K, d), s, sigma = problem.weights.shape, setting_of(problem), steps / np.sqrt(12)
     finer = 1 if d >= FEW_FEATURES else 2
     nodes = int(min(MOST_NODES, np.ceil((BELOW + ABOVE) * finer * sigma.max() / sigma.min() / SPACING) + 1))
     near = _near(problem, sigma, seed)
@@ -366,11 +381,6 @@ def _drawn(source: qmc.Sobol, blocks: int) -> jax.Array:
     return u.reshape(blocks, LINES, source.d)
 
 
-def _deviations(steps: np.ndarray) -> np.ndarray:
-    sigma = steps / np.sqrt(12)
-    return np.maximum(sigma, QUIET * sigma.max())
-
-
 def _near(problem: Problem, sigma: np.ndarray, seed: int) -> int:
     """Classes to keep at a point: as many as the noise may decide at nearly all of 512 features, or all."""
     rng, K = np.random.default_rng([seed, 12]), problem.classes
@@ -388,7 +398,7 @@ def _near(problem: Problem, sigma: np.ndarray, seed: int) -> int:
 
 def networks(problem: Problem, steps: np.ndarray, *, seed: int) -> np.ndarray:
     """(2, 2 PAIRS) distortions of networks W + E, W - E, each seen on two independent sets of lines."""
-    (K, d), s, sigma = problem.weights.shape, setting_of(problem), _deviations(steps)
+    (K, d), s, sigma = problem.weights.shape, setting_of(problem), steps / np.sqrt(12)
     E = (np.random.default_rng([seed, 13]).random((PAIRS, K, d), np.float32) - 0.5) * steps.astype(np.float32)[:, None]
 
     @in_float64
