@@ -96,27 +96,39 @@ def _add_train(commands) -> None:
 
 
 def _add_extract(commands) -> None:
-    command = commands.add_parser("extract", help="features, logits and labels of a real network (extra `torch`)")
-    command.add_argument("--network", choices=NETWORKS, required=True)
-    command.add_argument("--checkpoint", required=True, metavar="FILE")
-    command.add_argument("--data", required=True, metavar="DIR", help="the folder or archive of CIFAR-10")
+    command = commands.add_parser(
+        "extract", help="features, logits and labels of a real network (extras `torch`, `keras`, `onnx`)"
+    )
+    command.add_argument(
+        "--network",
+        required=True,
+        help=f"{', '.join(NETWORKS)}; module:factory for any PyTorch classifier; or a .keras, .h5 or .onnx file",
+    )
+    command.add_argument("--checkpoint", metavar="FILE", help="weights of a PyTorch network: .pt, .th or .safetensors")
+    command.add_argument(
+        "--data", required=True, metavar="DIR", help="folder or archive of CIFAR-10 or CIFAR-100, or a folder of images"
+    )
     command.add_argument("--split", choices=("test", "train"), default="test")
     command.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images")
     command.add_argument(
         "--expected-accuracy", type=fraction, metavar="A", help="refuse an accuracy more than one point away from this fraction"
     )
+    command.add_argument("--labels", metavar="FILE", help="lines 'image label', for images that are not in one folder a class")
+    command.add_argument("--class-index", metavar="FILE", help="folder names to classes, JSON or one a line")
+    for name in ("mean", "std"):
+        command.add_argument(
+            f"--{name}", type=float, nargs="+", metavar="X", help="of pixel values in 0..1, one number or one a channel"
+        )
+    command.add_argument("--resize", type=whole_number(1), metavar="PIXELS", help="the short side of every image")
+    command.add_argument("--crop", type=whole_number(1), metavar="PIXELS", help="the middle of every image")
+    command.add_argument("--interpolation", default="bilinear", help="bilinear, bicubic, lanczos or nearest (default bilinear)")
     command.add_argument("--out", required=True, metavar="FILE.npz")
 
     def work(a: argparse.Namespace) -> None:
-        simulate.extract(
-            network=a.network,
-            checkpoint=a.checkpoint,
-            data=a.data,
-            out=a.out,
-            split=a.split,
-            limit=a.limit,
-            expected_accuracy=a.expected_accuracy,
+        names = (
+            "network checkpoint data out split limit expected_accuracy labels class_index mean std resize crop interpolation"
         )
+        simulate.extract(**{name: getattr(a, name) for name in names.split()})
 
     command.set_defaults(run=work)
 

@@ -15,8 +15,10 @@ torch = pytest.importorskip("torch")
 from simulate.networks import cifar_resnet, training  # noqa: E402
 from simulate.networks.cifar_resnet import build, load  # noqa: E402
 from simulate.networks.extract import extract  # noqa: E402
-from simulate.networks.images import ARCHIVE, FILES, FOLDER, RECORD, read_cifar10  # noqa: E402
+from simulate.networks.images import LAYOUTS, PIXELS, read_cifar  # noqa: E402
 from simulate.networks.training import train  # noqa: E402
+
+FILES, FOLDER, ARCHIVE, RECORD = LAYOUTS[0].files, LAYOUTS[0].folder, LAYOUTS[0].archive, 1 + PIXELS
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def fake_cifar(tmp_path):
 
 
 def test_images_are_read_in_order_from_folder_and_archive(fake_cifar, tmp_path):
-    images = read_cifar10(fake_cifar)
+    images = read_cifar(fake_cifar)
     raw = np.frombuffer((fake_cifar / FOLDER / "test_batch.bin").read_bytes(), np.uint8).reshape(64, RECORD)
     np.testing.assert_array_equal(images.labels, raw[:, 0])
     assert images.pixels[3, 1, 2, 5] == raw[3, 1 + 1024 + 2 * 32 + 5]  # green plane, row 2, column 5
@@ -42,9 +44,9 @@ def test_images_are_read_in_order_from_folder_and_archive(fake_cifar, tmp_path):
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(fake_cifar / FOLDER, FOLDER)
     for place in (archive, tmp_path, fake_cifar / FOLDER):
-        np.testing.assert_array_equal(read_cifar10(place).pixels, images.pixels)
-    assert len(read_cifar10(fake_cifar, split="train", limit=70).labels) == 70
-    assert len(read_cifar10(fake_cifar, split="train").labels) == 320
+        np.testing.assert_array_equal(read_cifar(place).pixels, images.pixels)
+    assert len(read_cifar(fake_cifar, split="train", limit=70).labels) == 70
+    assert len(read_cifar(fake_cifar, split="train").labels) == 320
 
 
 def test_bad_image_files_are_named(fake_cifar, tmp_path):
@@ -52,21 +54,21 @@ def test_bad_image_files_are_named(fake_cifar, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
     with pytest.raises(InputError, match=r"test_batch\.bin.*truncated"):
-        read_cifar10(fake_cifar)
+        read_cifar(fake_cifar)
     path.write_bytes(b"\x0b" + whole[1:])
     with pytest.raises(InputError, match=r"labels.*11 in record 0"):
-        read_cifar10(fake_cifar)
+        read_cifar(fake_cifar)
     (fake_cifar / FOLDER / "data_batch_3.bin").unlink()
     with pytest.raises(InputError, match=r"missing data_batch_3\.bin"):
-        read_cifar10(fake_cifar, split="train")
-    with pytest.raises(InputError, match="found neither"):
-        read_cifar10(tmp_path / "nowhere")
+        read_cifar(fake_cifar, split="train")
+    with pytest.raises(InputError, match="found none"):
+        read_cifar(tmp_path / "nowhere")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / ARCHIVE).write_bytes(b"\x1f\x8bnot really")
     with pytest.raises(InputError, match="cannot read it"):
-        read_cifar10(tmp_path / "bad")
+        read_cifar(tmp_path / "bad")
     with pytest.raises(InputError, match="split"):
-        read_cifar10(fake_cifar, split="all")
+        read_cifar(fake_cifar, split="all")
 
 
 class Bomb:

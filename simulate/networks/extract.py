@@ -1,115 +1,191 @@
 """``simulate extract``: the inputs of a real network's last layer, its logits and the labels of the images."""
 
 import datetime
-import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from simulate.networks.cifar_resnet import MEAN, STD, batches, load
-from simulate.networks.images import CLASS_NAMES, read_cifar10
+from simulate.networks.cifar_resnet import MEAN, NAMES, STD
+from simulate.networks.folders import INTERPOLATIONS, Shaping, read_folder
+from simulate.networks.images import Images, is_cifar, read_cifar
+from simulate.networks.network import Network, disagreement
+from theory.setting.arguments import whole
 from theory.setting.door import progress, say
 from theory.setting.errors import InputError
 from theory.setting.files import Features, write_arrays
 from theory.setting.problem import decide
 from theory.setting.record import version
 
-BATCH = 250
-DISAGREEMENT = 1e-3
+BATCH, LARGE_BATCH = 250, 32  # images; of more than LARGE pixels
+LARGE = 64 * 64
+TRIED = 32  # images on which the head is found
 
 
 def extract(
     *,
     network: str,
-    checkpoint: Path | str,
+    checkpoint: Path | str | None = None,
     data: Path | str,
     out: Path | str | None = None,
     split: str = "test",
     limit: int | None = None,
     expected_accuracy: float | None = None,
+    labels: Path | str | None = None,
+    class_index: Path | str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    interpolation: str = "bilinear",
 ) -> Features:
-    """Run a CIFAR ResNet on CIFAR-10 and keep the inputs of its last layer.
+    """Run a classifier on labelled images and keep the inputs of its last linear layer.
 
-    W z + b is compared with the network's own logits on every batch. The accuracy is printed beside the checkpoint's own
-    where that is stored; one near chance, or more than a point away, is a warning that names the likely causes.
+    That layer is found by running (:mod:`simulate.networks.network`), and W z + b is compared with the network's own output on
+    every batch. The accuracy is printed beside the checkpoint's own where that is stored; one near chance, or more than a point
+    away, is a warning that names the likely causes.
 
     Args:
-        network: ``resnet20``, 32, 44, 56 or 110. checkpoint: its file, tensors only.
-        data: the folder or archive of CIFAR-10. split: ``test`` or ``train``. limit: only the first images.
+        network: ``resnet20``, 32, 44, 56 or 110; ``module:factory`` for any PyTorch classifier; a ``.keras``, ``.h5`` or
+            ``.onnx`` file.
+        checkpoint: the file of a PyTorch network's weights: .pt, .th (tensors only) or .safetensors.
+        data: CIFAR-10 or CIFAR-100, folder or archive, binary or Python version; or a folder of one folder a class; or, with
+            ``labels``, a folder of images.
+        split: ``test`` or ``train``. limit: only the first images.
         out: where to write the features file, if anywhere.
         expected_accuracy: a fraction; an accuracy more than one point away is refused.
+        labels, class_index: see :func:`simulate.networks.folders.read_folder`.
+        mean, std: of pixel values scaled to 0..1, one number or one a channel; the network sees (x - mean)/std. Without them
+            those of the named networks, else 0 and 1.
+        resize, crop, interpolation: see :class:`simulate.networks.folders.Shaping`.
 
     Returns:
-        Features float32 (n, 64), logits, labels, weights, bias, class names, provenance.
+        Features (n, d) in single precision, logits W z + b, labels, weights, bias, class names, provenance.
 
     Raises:
-        InputError: see :func:`simulate.networks.cifar_resnet.load` and :func:`simulate.networks.images.read_cifar10`.
+        InputError: images or network that can't be read, no linear head, labels beyond the network's classes, another accuracy.
     """
-    model, said = load(network, checkpoint)
-    images = read_cifar10(data, split=split, limit=limit)
-    weights = model.linear.weight.detach().numpy().astype(np.float64)
-    bias = model.linear.bias.detach().numpy().astype(np.float64)
+    centre, scale = (
+        _channels("mean", mean, MEAN if network in NAMES else (0.0,)),
+        _channels("std", std, STD if network in NAMES else (1.0,)),
+    )
+    if np.any(scale <= 0):
+        raise InputError(f"std: expected positive numbers, got {scale.reshape(-1).tolist()}")
+    resize, crop = (x if x is None else whole(name, x, 1) for name, x in (("resize", resize), ("crop", crop)))
+    shaping = Shaping(resize, crop, interpolation)
+    if interpolation not in INTERPOLATIONS:
+        raise InputError(f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
+    images = _images(Path(data), split, limit, labels, class_index, shaping)
 
-    def one(x):
-        z = model.features(x)
-        return z.numpy(), model.linear(z).numpy()
+    def normalized(part: slice) -> np.ndarray:
+        return ((images.pixels[part].astype(np.float32) / np.float32(255) - centre) / scale).astype(np.float32)
 
-    chunks = [images.pixels[i : i + BATCH] for i in range(0, len(images.labels), BATCH)]
-    features, logits = [], []
-    for chunk in progress(chunks, what="images", unit="batch"):
-        ((z, own),) = batches(chunk, BATCH, one)
-        gap = np.abs(z.astype(np.float64) @ weights.T + bias - own).max()
-        if gap > DISAGREEMENT * max(1.0, np.abs(own).max()):
-            raise InputError(f"{checkpoint}: expected W z + b to be the network's logits, got a difference of {gap:.3g}")
-        features.append(z)
-        logits.append(own)
-    z, own = np.concatenate(features), np.concatenate(logits)
-    accuracy = float(np.mean(decide(own) == images.labels))
-    stated = _stated(said)
-    _report(accuracy, stated, len(weights), images.source)
+    first = normalized(slice(0, TRIED))
+    opened = _opened(network, checkpoint, first)
+    features, logits = _run(
+        opened, normalized, len(images.labels), BATCH if first.shape[2] * first.shape[3] <= LARGE else LARGE_BATCH
+    )
+    head, K = opened.head, max(2, len(opened.head.weights))
+    if images.labels.max() >= K:
+        raise InputError(
+            f"labels: expected 0 to {K - 1} for the {K} classes of {network}, got {images.labels.max()}: other classes"
+        )
+    accuracy = float(np.mean(decide(logits) == images.labels))
+    stated = _stated(opened.said)
+    _report(accuracy, stated, K, images.source)
     if expected_accuracy is not None and abs(accuracy - expected_accuracy) > 0.01:
         raise InputError(
             f"expected_accuracy: expected {expected_accuracy:.4f} within 0.01, got {accuracy:.4f}: check the "
             "preprocessing, the order of the labels and the split"
         )
+    names = images.class_names if len(images.class_names) == K else tuple(str(k) for k in range(K))
     provenance = {
         "source": "extract",
-        "network": network,
-        "checkpoint": Path(checkpoint).name,
-        "checkpoint_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+        "network": opened.name,
+        "files_sha256": opened.files,
+        "output": head.kind,
         **images.source,
-        "mean": MEAN,
-        "std": STD,
+        "mean": centre.reshape(-1).tolist(),
+        "std": scale.reshape(-1).tolist(),
         "accuracy": accuracy,
-        "checkpoint_says": said,
+        "checkpoint_says": opened.said,
         "date": datetime.date.today().isoformat(),
         "by": f"simulate.extract {version()}",
     }
+    kind = np.float16 if opened.source_bits == 16 else np.float32
     result = Features(
-        features=z,
+        features=features,
         labels=images.labels,
-        weights=weights,
-        bias=bias,
-        logits=own.astype(np.float64),
-        class_names=CLASS_NAMES,
-        source_bits=32,
+        weights=head.weights.astype(kind).astype(np.float64),
+        bias=head.bias.astype(np.float32).astype(np.float64),
+        logits=logits,
+        class_names=names,
+        source_bits=opened.source_bits,
         provenance=provenance,
     )
     if out is not None:
         write_arrays(
             out,
             {
-                "features": z,
+                "features": features,
                 "labels": images.labels,
-                "weights": weights.astype(np.float32),
-                "bias": bias.astype(np.float32),
-                "logits": own,
-                "class_names": np.array(CLASS_NAMES),
+                "weights": head.weights.astype(kind),
+                "bias": head.bias.astype(np.float32),
+                "logits": logits.astype(np.float32),
+                "class_names": np.array(names),
                 "provenance": np.array(json.dumps(provenance)),
             },
         )
     return result
+
+
+def _channels(name: str, given: Sequence[float] | None, otherwise: Sequence[float]) -> np.ndarray:
+    """(1 or 3, 1, 1) in single precision."""
+    values = np.array(otherwise if given is None else given, np.float32).reshape(-1)
+    if values.size not in (1, 3) or not np.isfinite(values).all():
+        raise InputError(f"{name}: expected one number or three, got {list(given or ())}")
+    return values[:, None, None]
+
+
+def _images(data: Path, split: str, limit: int | None, labels, class_index, shaping: Shaping) -> Images:
+    plain = labels is None and class_index is None and shaping.resize is None and shaping.crop is None
+    if plain and (is_cifar(data) or not data.is_dir() or not any(path.is_dir() for path in data.iterdir())):
+        return read_cifar(data, split=split, limit=limit)
+    return read_folder(data, split=split, limit=limit, labels=labels, class_index=class_index, shaping=shaping)
+
+
+def _opened(network: str, checkpoint: Path | str | None, images: np.ndarray) -> Network:
+    suffix = Path(network).suffix.lower()
+    if suffix in (".keras", ".h5", ".onnx"):
+        if checkpoint is not None:
+            raise InputError(f"checkpoint: expected none beside {network}, which holds its weights, got {checkpoint}")
+        if suffix == ".onnx":
+            from simulate.networks.onnx_networks import open_onnx
+
+            return open_onnx(network, images)
+        from simulate.networks.keras_networks import open_keras
+
+        return open_keras(network, images)
+    from simulate.networks.torch_networks import open_torch
+
+    return open_torch(network, checkpoint, images)
+
+
+def _run(opened: Network, normalized, n: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, d) in single and logits (n, K) in double precision."""
+    features, logits, head = [], [], opened.head
+    for first in progress(range(0, n, batch), total=-(-n // batch), what="images", unit="batch"):
+        z, output = opened.run(normalized(slice(first, min(first + batch, n))))
+        own = z.astype(np.float64) @ head.weights.T.astype(np.float64) + head.bias
+        if not disagreement(own, output, head.kind) <= 1:
+            raise InputError(
+                f"{opened.name}: expected W z + b to be the network's {head.kind} on every batch, got another output from "
+                f"image {first} on"
+            )
+        features.append(z.astype(np.float32))
+        logits.append(own)
+    return np.concatenate(features), np.concatenate(logits)
 
 
 def _stated(said: dict) -> float | None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from simulate.networks.cifar_resnet import batches, build, preprocess, read_checkpoint
-from simulate.networks.images import read_cifar10
+from simulate.networks.images import read_cifar
 from theory.setting.door import progress, say
 from theory.setting.errors import InputError
 
@@ -35,7 +35,7 @@ def train(*, network: str, data: Path | str, epochs: int, out: Path | str, seed:
 
     Args:
         network: ``resnet20``, 32, 44, 56 or 110.
-        data: the folder of CIFAR-10 (:func:`simulate.networks.images.read_cifar10`).
+        data: the folder of CIFAR-10 (:func:`simulate.networks.images.read_cifar`).
         epochs: passes over the training images; it sets the schedule, so an unfinished run keeps its own.
         out: the checkpoint file.
         seed: of the initial weights, the batch order and the augmentation.
@@ -62,10 +62,10 @@ def train(*, network: str, data: Path | str, epochs: int, out: Path | str, seed:
     _keep_freed_memory()
     torch.manual_seed(seed)
     model = build(network)
-    images = read_cifar10(data, split="train", limit=limit)
+    images = read_cifar(data, split="train", limit=limit)
     if len(images.labels) < RECIPE["batch"]:
         raise InputError(f"limit: expected at least a batch of {RECIPE['batch']} images, got {len(images.labels)}")
-    test = read_cifar10(data, split="test", limit=limit)
+    test = read_cifar(data, split="test", limit=limit)
     state = _resume(out, run)
     if state.get("test_error") is not None:
         say(f"{out}: already trained, {epochs} of {epochs} epochs done")

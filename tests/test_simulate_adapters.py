@@ -1,0 +1,430 @@
+"""Any network, any images: the head found by running through PyTorch, ONNX and Keras; official and plain image folders; what is
+refused, in one line."""
+
+import json
+import pickle
+import sys
+import tarfile
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from simulate.networks.network import Linear, disagreement, find_head
+from theory.setting.errors import InputError
+from theory.setting.files import read_features
+
+torch = pytest.importorskip("torch")
+Image = pytest.importorskip("PIL.Image")
+
+import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
+
+from simulate.networks.extract import extract  # noqa: E402
+from simulate.networks.folders import Shaping, read_folder, shaped  # noqa: E402
+from simulate.networks.images import LAYOUTS, read_cifar  # noqa: E402
+from simulate.networks.torch_networks import open_torch  # noqa: E402
+
+K, d = 5, 8
+
+
+class Body(nn.Module):
+    """Features, then a head of any kind."""
+
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(3, d, 3, 2), head
+
+    def forward(self, x):
+        return self.head(F.relu(self.convolution(x)).mean((2, 3)))
+
+
+class Head(nn.Module):
+    def __init__(self, after):
+        super().__init__()
+        self.linear, self.after = nn.Linear(d, K), after
+
+    def forward(self, z):
+        return self.after(self.linear(z))
+
+
+class Pointwise(nn.Module):
+    """A 1x1 convolution, then the mean over positions."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.convolution, self.head, self.between = nn.Conv2d(3, d, 3, 2), nn.Conv2d(d, K, 1), between
+
+    def forward(self, x):
+        return self.between(self.head(F.relu(self.convolution(x)))).mean((2, 3))
+
+
+class Tied(nn.Module):
+    """A head without a module of its own: an embedding, transposed."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.bias = nn.Embedding(K, d), nn.Parameter(torch.randn(K))
+
+    def forward(self, z):
+        return z @ self.embedding.weight.T + self.bias
+
+
+class OneLogit(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(d, 1)
+
+    def forward(self, z):
+        return torch.sigmoid(self.linear(z)).squeeze(1)
+
+
+NETS = {
+    "plain": lambda: Body(nn.Linear(d, K)),
+    "log_softmax": lambda: Body(Head(lambda a: F.log_softmax(a, 1))),
+    "softmax": lambda: Body(Head(lambda a: a.softmax(1))),
+    "reshape": lambda: Body(Head(lambda a: {"features": a, "logits": a.reshape(-1, K, 1).squeeze(-1)})),
+    "pointwise": lambda: Pointwise(lambda a: a),
+    "tied": lambda: Body(Tied()),
+    "one_logit": lambda: Body(OneLogit()),
+    "relu": lambda: Pointwise(F.relu),
+    "scaled": lambda: Body(Head(lambda a: 3 * a)),
+    "no_module": lambda: 3,
+}
+KINDS = {"log_softmax": "log-softmax", "softmax": "softmax", "one_logit": "sigmoid"}
+
+
+@pytest.fixture
+def images(seed):
+    return np.random.default_rng(seed).standard_normal((16, 3, 16, 16)).astype(np.float32)
+
+
+@pytest.fixture
+def nets(monkeypatch):
+    """A module of factories, as a user would have."""
+    module = ModuleType("nets_of_a_user")
+
+    def seeded(make):
+        def made():
+            torch.manual_seed(0)
+            return make()
+
+        return made
+
+    for name, make in NETS.items():
+        setattr(module, name, seeded(make))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
+def assert_same_head(opened, model, images):
+    """Features and head give the network's own output on other images, and the decisions are its."""
+    z, output = opened.run(images[:9])
+    head = opened.head
+    logits = z.astype(float) @ head.weights.T.astype(float) + head.bias
+    assert disagreement(logits, output, head.kind) <= 1
+    own = model(torch.from_numpy(images[:9]))
+    own = own["logits"] if isinstance(own, dict) else own
+    np.testing.assert_allclose(output.reshape(own.shape), own.detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["plain", "log_softmax", "softmax", "reshape", "pointwise", "tied", "one_logit"])
+def test_head_of_a_pytorch_network_is_found_by_running(name, nets, images):
+    opened, model = open_torch(f"nets_of_a_user:{name}", None, images), getattr(nets, name)().eval()
+    assert opened.head.kind == KINDS.get(name, "logits")
+    assert opened.head.weights.shape == ((1, d) if name == "one_logit" else (K, d))
+    assert_same_head(opened, model, images)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("relu", "linear layer whose output is the network's"),
+        ("scaled", "linear layer whose output is the network's"),
+        ("no_module", r"torch\.nn\.Module, got int"),
+        ("absent", "found none"),
+    ],
+)
+def test_heads_that_are_none_are_refused(name, message, nets, images):
+    with pytest.raises(InputError, match=message):
+        open_torch(f"nets_of_a_user:{name}", None, images)
+    with pytest.raises(InputError, match="importable module"):
+        open_torch("no_such_module_anywhere:net", None, images)
+    with pytest.raises(InputError, match="module:factory"):
+        open_torch("something", None, images)
+    with pytest.raises(InputError, match="takes images"):
+        open_torch("nets_of_a_user:plain", None, images[:, :2])
+
+
+def test_a_wrong_layer_is_not_taken_for_the_head(seed):
+    """Of two layers of one shape the last that gives the output; a constant added to all logits is a bias; noise is not."""
+    rng = np.random.default_rng(seed)
+    z, weights = rng.standard_normal((30, 6)), rng.standard_normal((4, 6))
+    one, other = Linear(z, weights), Linear(rng.standard_normal((30, 6)), weights)
+    head = find_head([other, one, other], z @ weights.T + 3.0, "x")
+    assert head.place == 1
+    np.testing.assert_allclose(head.bias, 3.0)
+    with pytest.raises(InputError, match="linear layer"):
+        find_head([one], z @ weights.T + 0.1 * rng.standard_normal((30, 4)), "x")
+    with pytest.raises(InputError, match="finite"):
+        find_head([one], np.full((30, 4), np.nan), "x")
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}}])
+def test_checkpoints_of_any_network(wrap, nets, images, tmp_path):
+    torch.manual_seed(5)
+    other = NETS["plain"]()
+    assert isinstance(other, nn.Module)
+    torch.save(wrap(other.state_dict()), tmp_path / "c.pt")
+    assert_same_head(open_torch("nets_of_a_user:plain", tmp_path / "c.pt", images), other.eval(), images)
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(other.state_dict(), str(tmp_path / "c.safetensors"))
+    assert_same_head(open_torch("nets_of_a_user:plain", tmp_path / "c.safetensors", images), other, images)
+    with pytest.raises(InputError, match="no key matches"):
+        open_torch("nets_of_a_user:one_logit", _saved(tmp_path, {"a": torch.zeros(1)}), images)
+    with pytest.raises(InputError, match=r"head\.weight.*\(1, 8\)|head"):
+        open_torch("nets_of_a_user:one_logit", tmp_path / "c.pt", images)
+    with pytest.raises(InputError, match="NaN"):
+        open_torch("nets_of_a_user:plain", _saved(tmp_path, {k: v * torch.nan for k, v in other.state_dict().items()}), images)
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot read it"):
+        open_torch("nets_of_a_user:plain", tmp_path / "bad.safetensors", images)
+
+
+def _saved(folder, state):
+    torch.save(state, folder / "other.pt")
+    return folder / "other.pt"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["plain", "log_softmax", "softmax", "pointwise", "tied", "one_logit"])
+def test_head_of_an_onnx_file(name, images, tmp_path):
+    """Exported with a free and with a fixed number of images; a Gemm and a MatMul, transposed or not."""
+    pytest.importorskip("onnx")
+    onnx_networks = pytest.importorskip("simulate.networks.onnx_networks")
+    torch.manual_seed(0)
+    model = NETS[name]().eval()
+    free = {"image": {0: "n"}} if name != "plain" else None
+    file = tmp_path / "net.onnx"
+    torch.onnx.export(model, (torch.from_numpy(images),), str(file), dynamo=False, input_names=["image"], dynamic_axes=free)
+    opened = onnx_networks.open_onnx(file, images)
+    assert opened.head.kind == KINDS.get(name, "logits")
+    assert_same_head(opened, model, images)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_files_that_cannot_serve(images, tmp_path):
+    pytest.importorskip("onnx")
+    onnx_networks = pytest.importorskip("simulate.networks.onnx_networks")
+    with pytest.raises(InputError, match="found none"):
+        onnx_networks.open_onnx(tmp_path / "none.onnx", images)
+    (tmp_path / "bad.onnx").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="cannot read it"):
+        onnx_networks.open_onnx(tmp_path / "bad.onnx", images)
+    file = tmp_path / "relu.onnx"
+    torch.onnx.export(NETS["relu"]().eval(), (torch.from_numpy(images),), str(file), dynamo=False)
+    with pytest.raises(InputError, match="linear layer"):
+        onnx_networks.open_onnx(file, images)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_heads_of_keras_files(suffix, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+    keras_networks = pytest.importorskip("simulate.networks.keras_networks")
+    L = keras.layers
+
+    def body():
+        return [keras.Input((16, 16, 3)), L.Conv2D(d, 3, strides=2, activation="relu")]
+
+    inputs = keras.Input((16, 16, 3))
+    inner = keras.Sequential([*body(), L.GlobalAveragePooling2D()])
+    models = {
+        "logits": keras.Sequential([*body(), L.GlobalAveragePooling2D(), L.Dense(K)]),
+        "softmax": keras.Sequential([*body(), L.Flatten(), L.Dense(K, activation="softmax")]),
+        "softmax ": keras.Model(inputs, L.Softmax()(L.Dense(K)(L.Dropout(0.5)(inner(inputs))))),
+        "logits ": keras.Sequential([*body(), L.Conv2D(K, 1), L.GlobalAveragePooling2D()]),
+        "sigmoid": keras.Sequential([*body(), L.Flatten(), L.Dense(1, activation="sigmoid")]),
+    }
+    for name, model in models.items():
+        file = tmp_path / f"net.{suffix}"
+        model.save(file)
+        opened = keras_networks.open_keras(file, images)
+        assert opened.head.kind == name.strip()
+        z, output = opened.run(images[:9])
+        assert disagreement(z @ opened.head.weights.T + opened.head.bias, output, opened.head.kind) <= 1
+        with keras_networks.usual_jax():
+            own = model(images[:9].transpose(0, 2, 3, 1))
+        np.testing.assert_allclose(output, np.asarray(own), atol=1e-6)
+    keras.Sequential([*body(), L.Flatten(), L.Dense(K, activation="relu")]).save(tmp_path / f"relu.{suffix}")
+    with pytest.raises(InputError, match="linear layer"):
+        keras_networks.open_keras(tmp_path / f"relu.{suffix}", images)
+    (tmp_path / f"bad.{suffix}").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="cannot read it"):
+        keras_networks.open_keras(tmp_path / f"bad.{suffix}", images)
+
+
+def _records(rng, label_bytes, classes, n=20):
+    records = rng.integers(0, 255, (n, label_bytes + 3072), np.uint8)
+    records[:, label_bytes - 1] = rng.integers(0, classes, n)
+    return records
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.folder)
+def test_every_official_layout_from_folder_and_archive(layout, tmp_path, seed):
+    """The binary and the Python version of the same images are the same; classes are named where the names are there."""
+    rng = np.random.default_rng(seed)
+    folder = tmp_path / "data" / layout.folder
+    folder.mkdir(parents=True)
+    records = _records(rng, layout.label_bytes or layout.classes // 10 // 5 or 1, layout.classes)
+    first = records.shape[1] - 3072
+    key = "labels" if layout.classes == 10 else "fine_labels"
+    names = [f"name{k}" for k in range(layout.classes)]
+    for name in layout.files["test"]:
+        content = {b"data": records[:, first:], key.encode(): records[:, first - 1].tolist(), b"filenames": [b"x"]}
+        blob = records.tobytes() if layout.label_bytes else pickle.dumps(content, protocol=2)
+        (folder / name).write_bytes(blob)
+    if layout.names:
+        text = "\n".join(names).encode()
+        meta = pickle.dumps({b"fine_label_names": [name.encode() for name in names]}, protocol=2)
+        (folder / layout.names).write_bytes(text if layout.label_bytes else meta)
+    archive = tmp_path / layout.archive
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, layout.folder)
+    for place in (folder, folder.parent, archive, tmp_path):
+        images = read_cifar(place)
+        np.testing.assert_array_equal(images.labels, records[:, first - 1])
+        np.testing.assert_array_equal(images.pixels[3, 1], records[3, first + 1024 : first + 2048].reshape(32, 32))
+        assert images.class_names[:1] == (("name0",) if layout.names else ("airplane",))
+        assert images.source["data"] == layout.data
+
+
+class Bomb:
+    def __reduce__(self):
+        return print, ("this pickle ran code",)
+
+
+def test_python_files_that_cannot_serve(tmp_path, capsys):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    contents = (
+        (Bomb(), "it would run"),
+        ({b"data": np.zeros((3, 3072), np.uint8)}, "missing labels"),
+        ({b"data": np.zeros((3, 3071), np.uint8), b"labels": [0, 1, 2]}, r"uint8 \(3, 3072\)"),
+        ({b"data": np.zeros((3, 3072), np.uint8), b"labels": [0, 10, 2]}, "got 10 in record 1"),
+        ([1], "dictionary"),
+    )
+    for content, message in contents:
+        (folder / "test_batch").write_bytes(pickle.dumps(content, protocol=2))
+        with pytest.raises(InputError, match=message):
+            read_cifar(tmp_path)
+    (folder / "test_batch").write_bytes(b"\x80\x02}q")
+    with pytest.raises(InputError, match="pickle of arrays"):
+        read_cifar(tmp_path)
+    assert "ran code" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def photos(tmp_path, seed):
+    """Two folders of images of several sizes, as ILSVRC has them."""
+    rng = np.random.default_rng(seed)
+    for k, name in enumerate(("n002", "n001")):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = rng.integers(0, 255, (40 + 3 * i, 50 + k, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "val" / name / f"{name}_{i}.png")
+    return tmp_path
+
+
+def test_folders_of_images(photos):
+    plain = read_folder(photos, shaping=Shaping(crop=32))
+    assert plain.class_names == ("n001", "n002")
+    np.testing.assert_array_equal(plain.labels, [0, 0, 0, 1, 1, 1])
+    assert plain.pixels[2:4].shape == (2, 3, 32, 32)
+    index = photos / "index.json"
+    index.write_text(json.dumps({"0": ["n002", "second"], "1": ["n001", "first"]}))
+    named = read_folder(photos, class_index=index, shaping=Shaping(crop=32), limit=4)
+    assert named.class_names == ("second", "first")
+    np.testing.assert_array_equal(named.labels, [1, 1, 1, 0])
+    (photos / "index.txt").write_text("n002 second one\nn001 first\n")
+    assert read_folder(photos, class_index=photos / "index.txt").class_names == ("second one", "first")
+    (photos / "labels.tsv").write_text("file\tindex\tname\nn002_1.png\t7\tx\nn001_0.png\t3\ty\n")
+    listed = read_folder(photos, labels=photos / "labels.tsv", shaping=Shaping(crop=32))
+    np.testing.assert_array_equal(listed.labels, [7, 3])
+    np.testing.assert_array_equal(listed.pixels[0:1], read_folder(photos, shaping=Shaping(crop=32)).pixels[4:5])
+    (photos / "labels.txt").write_text("n002_1.png n002\nn001_0.png n001\n")
+    by_name = read_folder(photos, labels=photos / "labels.txt", class_index=index)
+    np.testing.assert_array_equal(by_name.labels, [0, 1])
+
+
+def test_resizing_and_cropping(photos):
+    """The short side as asked, the long one in proportion, the middle kept."""
+    path = photos / "val" / "n001" / "n001_0.png"  # 51 x 40
+    with Image.open(path) as image:
+        wanted = np.asarray(image.resize((25, 20), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(shaped(path, Shaping(20, None, "bicubic")), wanted.transpose(2, 0, 1))
+    np.testing.assert_array_equal(shaped(path, Shaping(20, 20, "bicubic")), wanted[:, 2:22].transpose(2, 0, 1))
+
+
+def test_folders_that_cannot_serve(photos, tmp_path):
+    with pytest.raises(InputError, match="give --crop"):
+        _ = read_folder(photos).pixels[0:3]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no image in it"):
+        read_folder(tmp_path / "empty")
+    (tmp_path / "empty" / "one").mkdir()
+    with pytest.raises(InputError, match="found none"):
+        read_folder(tmp_path / "empty")
+    with pytest.raises(InputError, match="give --labels"):
+        read_folder(photos / "val" / "n001")
+    with pytest.raises(InputError, match="folder of images"):
+        read_folder(photos / "nowhere")
+    (photos / "index.txt").write_text("n001 first\n")
+    with pytest.raises(InputError, match="'n002'"):
+        read_folder(photos, class_index=photos / "index.txt")
+    for text, message in (
+        ("n001_0.png\n", "its label"),
+        ("n001_0.png x\n", "class number"),
+        ("n001_0.png 0\nnone.png 1\n", "found none"),
+        ("n001_0.png 0\nn001_0.png 1\n", "once"),
+        ("\n", "got none"),
+    ):
+        (photos / "labels.txt").write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_folder(photos, labels=photos / "labels.txt")
+    path = photos / "val" / "n001" / "n001_0.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"n001_0\.png.*cannot read it"):
+        _ = read_folder(photos, shaping=Shaping(crop=32)).pixels[0:2]
+    path.unlink()
+    Image.fromarray(np.full((40, 40), np.nan, np.float32)).save(photos / "val" / "n001" / "n001_1.tif")
+    with pytest.raises(InputError, match="8-bit"):
+        _ = read_folder(photos, shaping=Shaping(crop=32)).pixels[0:9]
+
+
+def test_extract_any_network_from_a_folder(nets, photos, tmp_path, capsys):
+    """Normalization as asked for, classes of the index, the file read back; labels of other classes refused."""
+    options: dict = dict(network="nets_of_a_user:softmax", data=photos, crop=32, mean=[0.5], std=[0.25, 0.5, 1.0])
+    result = extract(out=tmp_path / "f.npz", **options)
+    assert "near chance" in capsys.readouterr().err or result.provenance["accuracy"] >= 2 / K
+    model = nets.softmax().eval()
+    pixels = read_folder(photos, shaping=Shaping(crop=32)).pixels[0:6].astype(np.float32) / 255
+    x = (pixels - 0.5) / np.array([0.25, 0.5, 1.0], np.float32)[:, None, None]
+    own = model(torch.from_numpy(x.astype(np.float32))).detach().numpy()
+    logits = result.logits
+    assert logits is not None
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(shares, own, atol=1e-5)
+    read = read_features(tmp_path / "f.npz")
+    np.testing.assert_array_equal(read.labels, result.labels)
+    assert read.provenance["std"] == [0.25, 0.5, 1.0]
+    (photos / "labels.txt").write_text("n001_0.png 5\nn002_0.png 1\n")
+    with pytest.raises(InputError, match="expected 0 to 4"):
+        extract(labels=photos / "labels.txt", **options)
+    with pytest.raises(InputError, match="std: expected positive"):
+        extract(**{**options, "std": [0.0]})
+    with pytest.raises(InputError, match="mean: expected one number or three"):
+        extract(**{**options, "mean": [0.0, 1.0]})
+    with pytest.raises(InputError, match="interpolation"):
+        extract(interpolation="cubic", **options)
