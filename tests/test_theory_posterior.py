@@ -209,8 +209,7 @@ def test_one_feature_that_outweighs_the_others(seed, monkeypatch):
     problem = replace(plain, means=means, bias=bias)
     steps = compress(problem.weights, "symmetric", 6).steps
     value, error = average_boundary(problem, steps[None], seed=seed, first=0, last=1500).estimates()
-    (record,) = predict(problem, bits=[6], seed=seed, **QUESTION)
-    assert record.method == "posterior_average"
+    (record,) = predict(problem, bits=[6], method="posterior_average", seed=seed, **QUESTION)
     assert abs(record.distortion - value[0, 0]) < 4.5 * np.hypot(error[0, 0], record.numerical_error / 2)
     assert record.numerical_error < 0.1 * value[0, 0]
     assert record.distortion == pytest.approx(value[0, 0], rel=0.02)
@@ -228,8 +227,12 @@ def test_a_rare_class_far_away(seed, monkeypatch):
     means[-1] *= 20
     weights = np.linalg.solve(problem.covariances, means.T).T
     bias = -0.5 * np.einsum("kd,kd->k", weights, means) + np.log(priors)
-    (record,) = predict(replace(problem, means=means, weights=weights, bias=bias, priors=priors), bits=[8], **QUESTION)
-    assert record.method == "posterior_average"
+    (record,) = predict(
+        replace(problem, means=means, weights=weights, bias=bias, priors=priors),
+        bits=[8],
+        method="posterior_average",
+        **QUESTION,
+    )
     assert np.isfinite([record.risk_before, record.distortion, *record.interval]).all()
     assert record.per_class[-1]["recall_before"] == pytest.approx(1, abs=1e-3)
 
@@ -259,7 +262,7 @@ def test_where_labels_cannot_be_integrated_out(seed, monkeypatch):
         replace(problem, priors=priors),
         random_problem(5, seed, K=9),
     )
-    assert predict(problem, bits=[3], seed=seed, **QUESTION)[0].method == "posterior_average"
+    assert predict(problem, bits=[3], method="posterior_average", seed=seed, **QUESTION)[0].method == "posterior_average"
     (record,) = predict(replace(problem, weights=loud), bits=[3], per_channel=True, seed=seed, **QUESTION)
     assert record.method == "line_average"
     for one in bad:

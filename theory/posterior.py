@@ -35,7 +35,7 @@ WIDE = 1.3  # standard deviation of the points about a crossing, in those of the
 BELOW, ABOVE = 4.5, 5.5  # standard deviations of the noise of a logit, to where the largest is integrated
 HALF = 6.5  # deviations of the noise, half the period of its series
 ORDERS, FEW_FEATURES = 14, 8  # of the series; of fewer features twice as many, and nodes
-SPACING = 0.5  # of the nodes, in the least of them
+SPACING, WIDER = 0.5, 1.6  # of the nodes, in the least of them; where that is less than half of the largest, so much more
 MOST_NODES = 385
 UNEQUAL = 16.0  # the loudest row's noise over the quietest's beyond which nodes for both are too many
 NEAR, FAR = 4.5, (8, 16, 32, 64)  # deviations within which a class may be decided; classes kept at a point
@@ -348,7 +348,9 @@ def averages(problem: Problem, steps: np.ndarray, *, seed: int) -> Averages:
     """
     (K, d), s, sigma = problem.weights.shape, setting_of(problem), steps / np.sqrt(12)
     finer = 1 if d >= FEW_FEATURES else 2
-    nodes = int(min(MOST_NODES, np.ceil((BELOW + ABOVE) * finer * sigma.max() / sigma.min() / SPACING) + 1))
+    ratio = sigma.max() / sigma.min()
+    spacing = SPACING / finer * (WIDER if ratio > 2 else 1.0)
+    nodes = int(min(MOST_NODES, np.ceil((BELOW + ABOVE) * ratio / spacing) + 1))
     near = _near(problem, sigma, seed)
     given, static = (s, jnp.asarray(sigma)), dict(near=near, nodes=nodes, orders=ORDERS * finer)
     own = 0.0 if problem.shared else 0.3 * K * d**2

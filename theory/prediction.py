@@ -52,8 +52,8 @@ def predict(
     ``errors="expected"``: only the step is used; the mean over independent uniform errors in +-step/2, by the margin
     quadrature, or by averaging over quasi-random errors (``sobol_average``) where the quadrature's own error estimate is
     above 0.3 % of the distortion (0.1 % of the flip rate where that is more), or d < 4. More classes:
-    ``orthant_average``; where contrasts are dependent ``posterior_average``; where they are too many, or the posteriors aren't
-    known, ``line_average``.
+    ``orthant_average``; where contrasts are dependent or too many ``posterior_average`` or ``line_average``, whichever reports
+    the smaller error.
 
     Args:
         problem: a problem or a statistics file; or labelled features or their file, for expected errors averaged over the
