@@ -428,3 +428,80 @@ def test_extract_any_network_from_a_folder(nets, photos, tmp_path, capsys):
         extract(**{**options, "mean": [0.0, 1.0]})
     with pytest.raises(InputError, match="interpolation"):
         extract(interpolation="cubic", **options)
+
+
+def keras_twin(model, keras):
+    """A CIFAR ResNet written anew in Keras, with the same weights."""
+    L = keras.layers
+    state = {key: value.numpy() for key, value in model.state_dict().items()}
+
+    def normalized(y, name):
+        layer = L.BatchNormalization(epsilon=1e-5)
+        y = layer(y)
+        layer.set_weights([state[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")])
+        return y
+
+    def convolved(y, kernel, stride=1):
+        layer = L.Conv2D(kernel.shape[-1], kernel.shape[0], strides=stride, use_bias=False)
+        y = layer(L.ZeroPadding2D(1)(y) if len(kernel) == 3 else y)
+        layer.set_weights([kernel])
+        return y
+
+    def unit(y, block, i, stride=1):
+        name = f"{block}{'.' if block else ''}conv{i}"
+        return normalized(convolved(y, state[f"{name}.weight"].transpose(2, 3, 1, 0), stride), name.replace("conv", "bn"))
+
+    inputs = keras.Input((32, 32, 3))
+    y = L.ReLU()(unit(inputs, "", 1))
+    for stage, channels in enumerate((16, 32, 64), 1):
+        for n in range(3):
+            stride, before = (2 if stage > 1 and n == 0 else 1), y.shape[-1]
+            z = L.ReLU()(unit(y, f"layer{stage}.{n}", 1, stride))
+            if before != channels:  # every other pixel, zero channels around
+                spread = np.eye(before, channels, (channels - before) // 2, np.float32)
+                y = convolved(y, spread[None, None], stride)
+            y = L.ReLU()(L.Add()([y, unit(z, f"layer{stage}.{n}", 2)]))
+    head = L.Dense(10)
+    outputs = head(L.GlobalAveragePooling2D()(y))
+    head.set_weights([state["linear.weight"].T, state["linear.bias"]])
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_resnet_through_every_door(resnet_dir, cifar10_dir, tmp_path, monkeypatch):
+    """The .th file, the same weights as safetensors, exported to ONNX, and a Keras twin: the same features."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+    keras_networks = pytest.importorskip("simulate.networks.keras_networks")
+    pytest.importorskip("onnxruntime")
+    safetensors = pytest.importorskip("safetensors.torch")
+    from simulate.networks.cifar_resnet import MEAN, STD, load
+
+    checkpoint = resnet_dir / "resnet20-12fca82f.th"
+    question: dict = dict(data=cifar10_dir, limit=400)
+    base = extract(network="resnet20", checkpoint=checkpoint, **question)
+    model, _ = load("resnet20", checkpoint)
+    safetensors.save_file(model.state_dict(), str(tmp_path / "net.safetensors"))
+    example = torch.zeros(2, 3, 32, 32)
+    free = {"image": {0: "n"}}
+    torch.onnx.export(model, (example,), str(tmp_path / "net.onnx"), dynamo=False, input_names=["image"], dynamic_axes=free)
+    with keras_networks.usual_jax():
+        twin = keras_twin(model, keras)
+    twin.save(tmp_path / "net.keras")
+    twin.save(tmp_path / "net.h5")
+    module = ModuleType("resnet_of_a_user")
+    module.__dict__["make"] = lambda: load("resnet20", checkpoint)[0]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    doors: tuple[dict, ...] = (
+        dict(network="resnet_of_a_user:make", checkpoint=tmp_path / "net.safetensors"),
+        *({"network": str(tmp_path / f"net.{suffix}")} for suffix in ("onnx", "keras", "h5")),
+    )
+    assert base.logits is not None
+    for door in doors:
+        found = extract(**{"mean": MEAN, "std": STD, **question, **door})
+        np.testing.assert_allclose(found.features, base.features, atol=1e-5)
+        np.testing.assert_allclose(found.weights, base.weights, atol=1e-7)
+        assert found.logits is not None
+        np.testing.assert_allclose(found.logits, base.logits, atol=1e-4)
+    wrong = extract(mean=[0.2], std=[1.0], network=str(tmp_path / "net.onnx"), **question)
+    assert np.abs(wrong.features - base.features).max() > 0.1
