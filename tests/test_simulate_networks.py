@@ -187,14 +187,14 @@ def test_published_errors(network, file, error, resnet_dir, cifar10_dir):
 
 
 @pytest.mark.data
-def test_a_wrong_normalization_is_caught(resnet_dir, cifar10_dir, monkeypatch):
+def test_a_wrong_normalization_is_caught(resnet_dir, cifar10_dir):
     """The negative control of the check on accuracy: another mean and deviation costs more than a point."""
-    monkeypatch.setattr(cifar_resnet, "STD", (0.5, 0.5, 0.5))
     with pytest.raises(InputError, match="preprocessing"):
         extract(
             network="resnet20",
             checkpoint=resnet_dir / "resnet20-12fca82f.th",
             data=cifar10_dir,
             limit=2000,
+            std=(0.5, 0.5, 0.5),
             expected_accuracy=0.9173,
         )

@@ -20,6 +20,7 @@ from theory.setting.record import version
 
 BATCH, LARGE_BATCH = 250, 32  # images; of more than LARGE pixels
 LARGE = 64 * 64
+FILES = (".keras", ".h5", ".onnx")
 TRIED = 32  # images on which the head is found
 
 
@@ -76,6 +77,7 @@ def extract(
     shaping = Shaping(resize, crop, interpolation)
     if interpolation not in INTERPOLATIONS:
         raise InputError(f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
+    _expected_files(network, checkpoint)
     images = _images(Path(data), split, limit, labels, class_index, shaping)
 
     def normalized(part: slice) -> np.ndarray:
@@ -155,15 +157,28 @@ def _images(data: Path, split: str, limit: int | None, labels, class_index, shap
     return read_folder(data, split=split, limit=limit, labels=labels, class_index=class_index, shaping=shaping)
 
 
-def _opened(network: str, checkpoint: Path | str | None, images: np.ndarray) -> Network:
+def _expected_files(network: str, checkpoint: Path | str | None) -> None:
+    """What can be said before an image is read."""
     suffix = Path(network).suffix.lower()
-    if suffix in (".keras", ".h5", ".onnx"):
+    if suffix in FILES:
         if checkpoint is not None:
             raise InputError(f"checkpoint: expected none beside {network}, which holds its weights, got {checkpoint}")
-        if suffix == ".onnx":
-            from simulate.networks.onnx_networks import open_onnx
+        if not Path(network).is_file():
+            raise InputError(f"{network}: expected a {suffix} file, found none")
+    elif network not in NAMES and ":" not in network:
+        known = f"{', '.join(NAMES)}, module:factory, or a {', '.join(FILES)} file"
+        raise InputError(f"network: expected one of {known}, got {network!r}")
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise InputError(f"{checkpoint}: expected a checkpoint file, found none")
 
-            return open_onnx(network, images)
+
+def _opened(network: str, checkpoint: Path | str | None, images: np.ndarray) -> Network:
+    suffix = Path(network).suffix.lower()
+    if suffix == ".onnx":
+        from simulate.networks.onnx_networks import open_onnx
+
+        return open_onnx(network, images)
+    if suffix in FILES:
         from simulate.networks.keras_networks import open_keras
 
         return open_keras(network, images)
