@@ -1,7 +1,8 @@
 """The world that checks the theory: synthetic problems, Monte Carlo, real networks and the experiments on them.
 
 Risk is computed here from samples and argmax alone; nothing is borrowed from :mod:`theory` but its setting. The public
-functions load lazily: ``simulate.run`` needs JAX, ``simulate.extract`` and ``simulate.train`` the extra ``torch``.
+functions load lazily: ``simulate.run`` needs JAX, ``simulate.train`` the extra ``torch``, ``simulate.extract`` that of the
+network, each of which has Pillow.
 """
 
 import importlib
@@ -30,7 +31,8 @@ def __getattr__(name: str):
         try:
             return getattr(importlib.import_module(_HOMES[name]), name)
         except ModuleNotFoundError as error:
-            if error.name != "torch":
+            missing = {"torch": "PyTorch", "PIL": "Pillow"}.get(error.name or "")
+            if missing is None:
                 raise
-            raise InputError(f"simulate.{name} needs PyTorch: pip install 'compressed-network-theory[torch]'") from None
+            raise InputError(f"simulate.{name} needs {missing}: pip install 'compressed-network-theory[torch]'") from None
     raise AttributeError(f"module 'simulate' has no attribute {name!r}")

@@ -203,7 +203,7 @@ calls = {
     "got a list": lambda: theory.predict([1], bits=[3], **q),
     "features: expected a whole number": lambda: simulate.synthetic(classes=2, features=1.5, separation=2.0),
     "PyTorch": lambda: simulate.train,
-    "needs PyTorch": lambda: simulate.extract,
+    "needs PyTorch": lambda: simulate.extract(network="resnet20", checkpoint="c.th", data="d"),
 }
 for named, call in calls.items():
     try:

@@ -43,8 +43,6 @@ LINES, BLOCKS = 32, 32  # lines a block, blocks a compiled call
 FEW, WORK = 2**9, 4e10  # lines a scrambling at first; nanoseconds, those of all cores, in the end
 ENOUGH = 2e-3  # error over the distortion with which they stop
 PAIRS, SPREAD_LINES = 64, 2**12  # networks behind the spread, and the lines of each of two sets on which they are seen
-
-
 NEEDS = (
     f"at most {MOST} classes, all with positive priors and regular covariances, {LEAST} features, rows that differ, and steps "
     f"that differ by less than {UNEQUAL:g} times"
@@ -149,22 +147,19 @@ def points(u: jax.Array, s: Setting, sigma: jax.Array) -> Points:
 
     def share(first, second):
         """Of this line among those of all directions that meet the boundary of the two classes, over its probability (n,)."""
-        cosines = (gram(first) - gram(second))[rows[:, None], jnp.stack([own, rival], 1)]
         normal = gram(first) - gram(second)
         cosine = (normal[rows, own][:, None] - normal) / jnp.where(s.lengths[own] > 0, s.lengths[own], jnp.inf)
         total = jnp.sum(s.shares[own] * cosine**2, 1)
-        mine = (cosines[:, 0] - cosines[:, 1]) / length
-        return jnp.where(total > 0, mine**2 / jnp.where(total > 0, total, 1.0), 1.0)
+        return jnp.where(total > 0, cosine[rows, rival] ** 2 / jnp.where(total > 0, total, 1.0), 1.0)
 
     found = _walk(start.T, slope.T) + [(-at, *rest) for at, *rest in _walk(start.T, -slope.T)]
     at, rate, first, second, live = (jnp.stack(x, 1) for x in zip(*found, strict=True))
     norm2 = power[0][:, None] + 2 * at * power[1][:, None] + at**2 * power[2][:, None]
     deviation2 = norm2 * (sigma[first] ** 2 + sigma[second] ** 2)
     met = jnp.stack([share(first[:, i], second[:, i]) for i in range(at.shape[1])], 1)
-    flips = jnp.where(live, jnp.exp(-0.5 * at**2) * jnp.sqrt(deviation2) / rate * met, 0.0)  # to first order; the loss of Bayes
-    parts = (
-        (1 - ANYWHERE) * (_shares(flips * jnp.sqrt(deviation2)) + _shares(flips)) / 2
-    )  # rules, and of others before it cancels
+    flips = jnp.where(live, jnp.exp(-0.5 * at**2) * jnp.sqrt(deviation2) / rate * met, 0.0)  # to first order
+    losses = flips * jnp.sqrt(deviation2)  # of Bayes rules; of others as the flips, before most of it cancels
+    parts = (1 - ANYWHERE) * (_shares(losses) + _shares(flips)) / 2
     parts = jnp.concatenate([1 - jnp.sum(parts, 1, keepdims=True), parts], 1)
     centres = jnp.concatenate([jnp.zeros((n, 1)), at], 1)
     widths = jnp.concatenate([jnp.ones((n, 1)), jnp.minimum(WIDE * jnp.sqrt(deviation2) / rate, 1.0)], 1)

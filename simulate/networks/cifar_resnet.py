@@ -13,12 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from simulate.networks.network import MEAN, NAMES, STD
 from theory.setting.errors import InputError
-
-DEPTHS = (20, 32, 44, 56, 110)
-NAMES = tuple(f"resnet{depth}" for depth in DEPTHS)
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 class Block(nn.Module):

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from simulate.networks.cifar_resnet import MEAN, NAMES, STD
 from simulate.networks.folders import INTERPOLATIONS, Shaping, read_folder
 from simulate.networks.images import Images, is_cifar, read_cifar
-from simulate.networks.network import Network, disagreement
+from simulate.networks.network import MEAN, NAMES, STD, Network, disagreement
 from theory.setting.arguments import whole
 from theory.setting.door import progress, say
 from theory.setting.errors import InputError
@@ -168,6 +167,11 @@ def _expected_files(network: str, checkpoint: Path | str | None) -> None:
     elif network not in NAMES and ":" not in network:
         known = f"{', '.join(NAMES)}, module:factory, or a {', '.join(FILES)} file"
         raise InputError(f"network: expected one of {known}, got {network!r}")
+    else:
+        try:
+            import torch  # noqa: F401
+        except ModuleNotFoundError:
+            raise InputError(f"{network} needs PyTorch: pip install 'compressed-network-theory[torch]'") from None
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise InputError(f"{checkpoint}: expected a checkpoint file, found none")
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simulate.networks.network import Linear, Network, find_head
+from simulate.networks.network import Linear, Network, find_head, first_line, sha256
 from theory.setting.errors import InputError
 
 NHWC = (0, 2, 3, 1)
@@ -34,11 +34,12 @@ def open_keras(file: Path | str, images: np.ndarray) -> Network:
     try:
         model: Any = keras.models.load_model(str(file), compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds; whichever it is, the file is not used
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-        raise InputError(f"{file}: expected a Keras model without code of its own, cannot read it: {reason}") from None
+        raise InputError(
+            f"{file}: expected a Keras model without code of its own, cannot read it: {first_line(error)}"
+        ) from None
     layers = [
         layer
-        for layer in _leaves(model)
+        for layer in model._flatten_layers(include_self=False)  # those inside others too
         if isinstance(layer, keras.layers.Dense | keras.layers.Conv2D | keras.layers.EinsumDense)
     ]
     seen: list[tuple] = []
@@ -52,8 +53,7 @@ def open_keras(file: Path | str, images: np.ndarray) -> Network:
             with usual_jax():
                 output = model(x.transpose(NHWC) if last else x, training=False)
         except Exception as error:
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-            raise InputError(f"{file}: expected a network that takes images {x.shape[1:]}, got {reason}") from None
+            raise InputError(f"{file}: expected a network that takes images {x.shape[1:]}, got {first_line(error)}") from None
         if isinstance(output, dict):
             output = next(iter(output.values()))
         return list(seen), np.asarray(output[0] if isinstance(output, list | tuple) else output)
@@ -80,8 +80,6 @@ def open_keras(file: Path | str, images: np.ndarray) -> Network:
         assert one is not None  # it was there before
         return one.inputs, output.reshape(len(x), -1)
 
-    from simulate.networks.torch_networks import sha256
-
     return Network(Path(file).name, head, run_batch, 16 if "16" in str(head.weights.dtype) else 32, {}, sha256(file))
 
 
@@ -90,11 +88,6 @@ def usual_jax():
     """JAX as Keras expects it, whatever its flags are."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         yield
-
-
-def _leaves(model) -> list:
-    """All layers of a model, those inside others too."""
-    return [layer for layer in model._flatten_layers(include_self=False)]
 
 
 def _watch(layer, seen: list[tuple]) -> None:

@@ -4,7 +4,9 @@ The layer is found by running, not by name: of the linear operations of one batc
 output follows by adding a constant, by softmax or its logarithm, or by a sigmoid.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,8 @@ from theory.setting.errors import InputError
 
 DISAGREEMENT = 1e-3  # of W z + b from the network's logits, over the largest of them or 1
 PROBABLE = 1e-4  # of probabilities
+NAMES = tuple(f"resnet{depth}" for depth in (20, 32, 44, 56, 110))  # known by name, with their normalization
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KINDS = ("logits", "log-softmax", "softmax", "sigmoid")
 
 
@@ -44,6 +48,15 @@ class Network(NamedTuple):
     source_bits: int
     said: dict[str, Any]
     files: dict[str, str]
+
+
+def sha256(path: Path | str) -> dict[str, str]:
+    return {Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says, short enough for a message."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
 def find_head(operations: Sequence[Linear], output: np.ndarray, name: str) -> Head:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simulate.networks.network import Linear, Network, find_head
+from simulate.networks.network import Linear, Network, find_head, first_line, sha256
 from theory.setting.errors import InputError
 
 PRODUCTS = ("Gemm", "MatMul", "Conv")
@@ -28,7 +28,7 @@ def open_onnx(file: Path | str, images: np.ndarray) -> Network:
         model = onnx.load(str(file))
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf and onnx raise their own kinds
-        raise InputError(f"{file}: expected an ONNX model, cannot read it: {_line(error)}") from None
+        raise InputError(f"{file}: expected an ONNX model, cannot read it: {first_line(error)}") from None
     constants = {one.name for one in model.graph.initializer}
     inputs = [one.name for one in model.graph.input if one.name not in constants]
     if len(inputs) != 1:
@@ -46,7 +46,7 @@ def open_onnx(file: Path | str, images: np.ndarray) -> Network:
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds
-        raise InputError(f"{file}: expected a model that runs, got {_line(error)}") from None
+        raise InputError(f"{file}: expected a model that runs, got {first_line(error)}") from None
     names = [one.name for one in session.get_outputs()]
     first = next(one.name for one in session.get_outputs())
     fixed = session.get_inputs()[0].shape[0]
@@ -64,7 +64,7 @@ def open_onnx(file: Path | str, images: np.ndarray) -> Network:
             else:
                 found = session.run(names, {inputs[0]: x})
         except Exception as error:
-            raise InputError(f"{file}: expected a network that takes images {x.shape[1:]}, got {_line(error)}") from None
+            raise InputError(f"{file}: expected a network that takes images {x.shape[1:]}, got {first_line(error)}") from None
         return stored | {inputs[0]: x} | dict(zip(names, map(np.asarray, found), strict=True))
 
     def linear(node, found: dict[str, np.ndarray]) -> Linear | None:
@@ -96,10 +96,4 @@ def open_onnx(file: Path | str, images: np.ndarray) -> Network:
         assert one is not None  # it was there before
         return one.inputs, found[first].reshape(len(x), -1)
 
-    from simulate.networks.torch_networks import sha256
-
     return Network(Path(file).name, head, run_batch, 16 if head.weights.dtype == np.float16 else 32, {}, sha256(file))
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"

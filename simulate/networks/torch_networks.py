@@ -1,7 +1,6 @@
 """Any PyTorch classifier, ``module:factory`` with a checkpoint (.pt, .th or .safetensors): its linear operations seen as they
 run."""
 
-import hashlib
 import importlib
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from simulate.networks.cifar_resnet import NAMES, load, read_checkpoint
-from simulate.networks.network import Linear, Network, find_head
+from simulate.networks.cifar_resnet import load, read_checkpoint
+from simulate.networks.network import NAMES, Linear, Network, find_head, first_line, sha256
 from theory.setting.errors import InputError
 
 BITS = {torch.float16: 16, torch.bfloat16: 16}
@@ -68,8 +67,7 @@ def open_torch(network: str, checkpoint: Path | str | None, images: np.ndarray) 
                 output = _tensor(model(torch.from_numpy(x)), network)
         except (RuntimeError, ValueError, TypeError) as error:
             raise InputError(
-                f"{network}: expected a network that takes images {x.shape[1:]}, got {type(error).__name__}: "
-                f"{str(error).splitlines()[0]}"
+                f"{network}: expected a network that takes images {x.shape[1:]}, got {first_line(error)}"
             ) from None
         return seen.operations, output.float().numpy()
 
@@ -113,10 +111,6 @@ def _load(network: str, checkpoint: Path | str | None) -> tuple[torch.nn.Module,
     state, said = _state(Path(checkpoint))
     _fit(model, state, f"{checkpoint}", network)
     return model.eval(), said, sha256(checkpoint)
-
-
-def sha256(path: Path | str) -> dict[str, str]:
-    return {Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest()}
 
 
 def _made(network: str) -> torch.nn.Module:
