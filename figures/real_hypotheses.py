@@ -1,58 +1,61 @@
-"""The shipped ResNet-20: what each hypothesis of the theory costs, for every pair of classes."""
+"""Real networks: what each hypothesis of the theory costs, all classes at once."""
 
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from simulate.experiments.halves import shipped
+from simulate.experiments.real import shipped_table
 
 NAME = "real_hypotheses"
+BITS = (2, 3)
+MARKS = ("o", "s", "D", "^")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#000000")
 
 
 def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The shipped table of ``simulate check`` over the 45 pairs; nothing is drawn, whatever the seed."""
-    return shipped()[2], []
+    """The shipped table of ``simulate check``; nothing is drawn, whatever the seed."""
+    return shipped_table(NAME), []
 
 
 def draw(table: list[dict[str, Any]]):
-    """Effects in percentage points, one point a pair, by hypothesis; the share of pairs where it is rejected."""
-    widths = sorted({one["bits"] for one in table})
-    figure, axes = plt.subplots(1, len(widths), figsize=(7, 2.4), sharex=True, sharey=True, squeeze=False)
-    order = sorted(
-        {one["hypothesis"] for one in table},
-        key=lambda name: np.median([abs(one["effect"]) for one in table if one["hypothesis"] == name]),
-    )
-    rng = np.random.default_rng(0)
-    for axis, width in zip(axes[0], widths, strict=True):
-        for position, name in enumerate(order):
-            rows = [one for one in table if one["hypothesis"] == name and one["bits"] == width]
-            effects = np.array([100 * one["effect"] for one in rows])
-            axis.plot(
-                effects,
-                position + rng.uniform(-0.18, 0.18, len(rows)),
-                ".",
-                color="#0072B2",
-                markersize=3,
-                label="one pair of classes" if position == 0 else None,
-            )
-            axis.plot(
-                [np.median(effects)],
-                [position],
-                "|",
-                color="black",
-                markersize=14,
-                markeredgewidth=1.6,
-                label="median" if position == 0 else None,
-            )
-            rejected = np.mean([not one["holds"] for one in rows])
-            axis.text(
-                1.01, position, f"{100 * rejected:.0f} %", transform=axis.get_yaxis_transform(), va="center", fontsize=6.5
-            )
-        axis.text(1.01, len(order) - 0.4, "rejected", transform=axis.get_yaxis_transform(), fontsize=6.5)
+    """Effects over the distortion predicted without, ranked; filled where the hypothesis is rejected."""
+    networks = list(dict.fromkeys(one["network"] for one in table))
+    rows = [one for one in table if one["effect"] is not None and one["bits"] in BITS]
+
+    def size(name: str) -> float:
+        return float(np.median([abs(one["effect"]) for one in rows if one["hypothesis"] == name]))
+
+    order = sorted({one["hypothesis"] for one in rows}, key=size)
+    figure, axes = plt.subplots(1, len(BITS), figsize=(7, 3.4), sharey=True)
+    for axis, width in zip(axes, BITS, strict=True):
+        for i, network in enumerate(networks):
+            own = [one for one in rows if one["network"] == network and one["bits"] == width]
+            height = np.array([order.index(one["hypothesis"]) for one in own]) + 0.17 * ((len(networks) - 1) / 2 - i)
+            effect = 100 * np.array([one["effect"] for one in own])
+            error = 196 * np.array([one["effect_standard_error"] for one in own])
+            axis.barh(height, effect, 0.15, color=COLORS[i], alpha=0.45, linewidth=0)
+            axis.errorbar(effect, height, xerr=error, fmt="none", ecolor=COLORS[i], elinewidth=0.8, capsize=1.5)
+            for rejected in (True, False):
+                some = [j for j, one in enumerate(own) if (one["holds"] is False) == rejected]
+                axis.plot(
+                    effect[some],
+                    height[some],
+                    MARKS[i],
+                    color=COLORS[i],
+                    markersize=3.5,
+                    markerfacecolor=COLORS[i] if rejected else "white",
+                    linestyle="none",
+                    label=network if rejected and axis is axes[0] else None,
+                )
         axis.axvline(0, color="black", linewidth=0.6)
+        axis.set_xscale("symlog", linthresh=0.1)
+        ticks = [-10, -1, -0.1, 0, 0.1, 1, 10]
+        axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axis.set_yticks(range(len(order)), order)
-        axis.set_title(f"{width} bits")
-        axis.set_xlabel("change of the expected distortion\n(percentage points)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        axis.set(
+            title=f"{width} bits", xlabel="change of the expected distortion\n(percentage points, 95 % of its sampling noise)"
+        )
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, title="filled: rejected (Holm, 5 %)", title_fontsize=7)
     return figure

@@ -15,7 +15,7 @@ BITS = (2, 3, 4)
 
 def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Statistics of one half of the test images, counts of the other half."""
-    problem, counts, _ = shipped()
+    problem, counts = shipped()
     chosen = [one for one in counts if one["scheme"] == "symmetric" and one["granularity"] == "tensor" and one["bits"] in BITS]
     table = [one for errors in ("actual", "expected") for one in predicted(problem, chosen, errors=errors, seed=seed)]
     comparison = []

@@ -19,8 +19,12 @@ from figures import (
     distortion,
     failure_map,
     many_classes,
+    power,
+    quantization_errors,
     real_classes,
     real_hypotheses,
+    real_margins,
+    real_models,
     real_pairs,
     slopes,
     spread,
@@ -37,11 +41,15 @@ FIGURES: dict[str, ModuleType] = {
         failure_map,
         spread,
         actual_errors,
+        quantization_errors,
         many_classes,
         slopes,
         real_pairs,
         real_classes,
+        real_margins,
         real_hypotheses,
+        real_models,
+        power,
     )
 }
 

@@ -13,9 +13,10 @@ _HOMES = {
     "synthetic": "simulate.generator",
     "run": "simulate.monte_carlo",
     "measure": "simulate.counting",
-    "fit": "simulate.feature_models.gaussian",
+    "fit": "simulate.feature_models.fit",
     "extract": "simulate.networks.extract",
     "train": "simulate.networks.training",
+    "compare": "simulate.experiments.models",
     "check": "simulate.experiments.hypotheses",
     "benchmark": "simulate.experiments.benchmark",
 }

@@ -18,6 +18,7 @@ from theory.setting.door import (
     say,
     whole_number,
 )
+from theory.setting.errors import InputError
 
 NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 
@@ -134,15 +135,44 @@ def _add_extract(commands) -> None:
 
 
 def _add_fit(commands) -> None:
-    command = commands.add_parser("fit", help="fit the feature model: one Gaussian per class")
+    command = commands.add_parser(
+        "fit",
+        help="fit a model of the features of each class, or compare all of them",
+        description="Fit a model of the features of each class to labelled features, or with --compare hold all models against "
+        "each other on halves of the samples (some minutes).",
+    )
     command.add_argument("features", help="a features file (.npz)")
-    command.add_argument("--out", required=True, metavar="FILE.npz")
-    command.add_argument("--model", choices=("gaussian",), default="gaussian")
+    command.add_argument("--out", metavar="FILE.npz", help="the statistics file; needed but with --compare")
+    command.add_argument(
+        "--model",
+        choices=("gaussian", "mixture", "resampled"),
+        default="gaussian",
+        help="one Gaussian a class (default), four, or the samples smoothed",
+    )
     command.add_argument("--classes", nargs="+", type=int, metavar="I", help="only the samples and rows of these classes")
+    command.add_argument("--compare", action="store_true", help="fit every model on one half, check it on the other; say which")
+    command.add_argument(
+        "--halves", type=whole_number(1), default=1, metavar="R", help="random splits for --compare (default 1)"
+    )
+    add_seed(command)
+    add_json(command)
 
     def work(a: argparse.Namespace) -> None:
+        if a.compare:
+            from simulate.experiments.models import show
+
+            if a.out:
+                raise InputError("--out: expected none with --compare, which fits halves only")
+            show(simulate.compare(a.features, classes=a.classes, halves=a.halves, seed=a.seed), as_json=a.json)
+            return
+        if not a.out:
+            raise InputError("--out: expected a file for the statistics (or --compare), got none")
         problem = simulate.fit(a.features, out=a.out, classes=a.classes, model=a.model)
-        say(f"{a.out}: {problem.classes} classes, {problem.features} features, {problem.provenance['n']} samples")
+        what = {"classes": problem.classes, "features": problem.features, "samples": problem.provenance["n"]}
+        if a.json:
+            print_json([{"out": a.out, "model": a.model, **what, "misfit": problem.misfit}])
+            return
+        say(f"{a.out}: {', '.join(f'{n} {name}' for name, n in what.items())}, misfit {problem.misfit:.3f} of the flips")
 
     command.set_defaults(run=work)
 
@@ -217,14 +247,24 @@ def _add_check(commands) -> None:
     command = commands.add_parser("check", help="test the hypotheses of the theory on features and weights")
     command.add_argument("features", help="a features file (.npz)")
     add_question(command, scheme="symmetric", bits=[4], interval=False)
+    command.add_argument("--training", metavar="FILE.npz", help="features of the training samples: are those tested like them?")
+    add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
-        records = simulate.check(a.features, scheme=a.scheme, bits=a.bits, per_channel=a.per_channel, classes=a.classes)
+        records = simulate.check(
+            a.features,
+            scheme=a.scheme,
+            bits=a.bits,
+            per_channel=a.per_channel,
+            classes=a.classes,
+            training=a.training,
+            seed=a.seed,
+        )
         if a.json:
             print_json(records)
             return
         print_table(
-            records, ["hypothesis", "bits", "holds", "distortion", "effect", "effect_standard_error", "statistic", "p_value"]
+            records, ["hypothesis", "bits", "distortion", "effect", "effect_standard_error", "holds", "statistic", "p_value"]
         )
         for record in records:
             print(record["sentence"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from simulate import mixtures
 from simulate.blocks import BLOCK, CHUNK
 from simulate.conditional import Lines, blocks_of, count_lines
 from simulate.estimate import averaged, sampled
@@ -83,14 +84,14 @@ def run(
         raise InputError(f"networks: expected none with actual errors (there is one network), got {networks}")
     if networks is not None:
         networks = whole("networks", networks, 2)
-    known = METHODS[errors]
+    problem = problem_of(problem).restrict(classes)
+    known = METHODS[errors] if problem.components is None else METHODS[errors][:1]
     if method is not None and method not in known:
         raise InputError(f"method: expected one of {', '.join(known)} for {errors} errors, got {method!r}")
     if method == "conditional" and networks is not None:
         raise InputError(
             f"networks: expected none with the method conditional (a line has a network of its own), got {networks}"
         )
-    problem = problem_of(problem).restrict(classes)
     K = problem.classes
     layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
     if method == "conditional":
@@ -105,7 +106,8 @@ def run(
 
         def count(first: int, last: int, onto: Tally | None) -> Tally:
             compressed = [layer.weights for layer in layers]
-            return count_known(problem, compressed, seed=seed, first=first, last=last, chunk=chunk, onto=onto)
+            count = count_known if problem.components is None else mixtures.count_known
+            return count(problem, compressed, seed=seed, first=first, last=last, chunk=chunk, onto=onto)
 
         block, each = BLOCK, 1
     else:
@@ -118,7 +120,8 @@ def run(
         steps = np.stack([layer.steps for layer in layers])
 
         def count(first: int, last: int, onto: Tally | None) -> Tally:
-            return count_networks(problem, steps, each=each, seed=seed, first=first, last=last, chunk=chunk, onto=onto)
+            count = count_networks if problem.components is None else mixtures.count_networks
+            return count(problem, steps, each=each, seed=seed, first=first, last=last, chunk=chunk, onto=onto)
 
         block = max(each, BLOCK)
     wanted = samples if networks is None else networks * each

@@ -48,7 +48,7 @@ def count_networks(
     return tally
 
 
-def _squares(y: jax.Array, f: jax.Array, networks: int):
+def squares_of(y: jax.Array, f: jax.Array, networks: int):
     """(layers, 3): sums over networks of the squared means of y and f, over samples of the squares of y."""
     means = [jnp.mean(x.reshape(len(x), networks, -1), -1) for x in (y, f)]
     return jnp.stack([*(jnp.sum(mean**2, -1) for mean in means), jnp.sum(y * y, -1)], -1)
@@ -76,7 +76,7 @@ def _binary_block(key, w, means, covariances, m, s, steps, priors, *, each: int)
         return decisions(t.reshape(1, -1)), decisions((t + x).reshape(1, layers, -1))
 
     counts, y, f = tally_classes(decide_class, (means, covariances, m, s), priors, (layers, networks * each))
-    return counts, _squares(y, f, networks)
+    return counts, squares_of(y, f, networks)
 
 
 def _many_block(key, weights, bias, means, factors, steps, priors, *, each: int):
@@ -97,4 +97,4 @@ def _many_block(key, weights, bias, means, factors, steps, priors, *, each: int)
 
     each_class = factors if common is None else jnp.zeros((len(means), 0))
     counts, y, f = tally_classes(decide_class, (means, each_class), priors, (layers, networks * each))
-    return counts, _squares(y, f, networks)
+    return counts, squares_of(y, f, networks)

@@ -236,17 +236,31 @@ def grid_temporaries(problems: Sequence[Problem], layers: Sequence[Sequence[np.n
     return temporaries(_known_block, arrays, **static)
 
 
+def draw(problem: Problem, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, d) in float64 and labels (n,) drawn from the priors."""
+    y = rng.choice(problem.classes, n, p=problem.priors)
+    z, mixture = rng.standard_normal((n, problem.features)), problem.components
+    if mixture is None and problem.shared:
+        return problem.means[y] + z @ factor(problem.covariances).T, y
+    for k in np.unique(y):
+        if mixture is None:
+            z[y == k] = problem.means[k] + z[y == k] @ factor(problem.covariances[k]).T
+            continue
+        own, last = np.flatnonzero(mixture.classes == k), np.flatnonzero(y == k)
+        chosen = own[np.searchsorted(np.cumsum(mixture.shares[own])[:-1], rng.random(len(last)), side="right")]
+        for members, covariance in mixture.group(int(k)):
+            rows = np.isin(chosen, members)
+            z[last[rows]] = mixture.means[chosen[rows]] + z[last[rows]] @ factor(covariance).T
+    return z, y
+
+
 def brute_force(problem: Problem, layers: Sequence[np.ndarray], *, n: int, seed: int) -> np.ndarray:
     """The reference: full feature vectors, labels drawn from the priors, argmax of W z + b, in float64 NumPy.
 
     Returns:
         (B, 4): risk before, risk after, distortion and flip rate of each layer, on the same n samples.
     """
-    rng = np.random.default_rng(seed)
-    y = rng.choice(problem.classes, n, p=problem.priors)
-    z = rng.standard_normal((n, problem.features))
-    for k in range(problem.classes):
-        z[y == k] = problem.means[k] + z[y == k] @ factor(problem.covariance(k)).T
+    z, y = draw(problem, n, np.random.default_rng(seed))
     before = decide(z @ problem.weights.T + problem.bias)
     rows = []
     for What in layers:

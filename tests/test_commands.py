@@ -91,7 +91,7 @@ def _bad_files():
         "means": ({**good, "means": np.zeros((2, 5))}, ["means", "(2, 4)", "(2, 5)"]),
         "counts": ({**good, "counts": np.array([1.5, 2])}, ["counts"]),
         "transposed": ({**good, "weights": p.weights.T}, ["weights", "(2, 4)", "(4, 2)", "transposed"]),
-        "features": ({"features": np.zeros((3, 4)), "weights": p.weights, "bias": p.bias}, ["features file", "fit"]),
+        "features": ({"features": np.zeros((3, 4)), "weights": p.weights, "bias": p.bias}, ["labels", "--temperature"]),
     }
 
 

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import sympy
 
-from derivations import RESULTS, binary, laws, multiclass
+from derivations import RESULTS, binary, calibration, laws, multiclass
 from derivations.__main__ import main
 from derivations.notation import a, h_h, k4, m, mu_h, mu_mu, prior, q, r, s, sign, step, trace, v
 from derivations.result import Identity, Numeric, Result, collect
@@ -25,6 +25,16 @@ def _first(change):
 
 
 MISTAKES = {
+    "posterior_distortion": [lambda f: -f, lambda f: f.subs(calibration.eta_after, 0)],
+    "posterior_slope": [
+        lambda f: -f,
+        lambda f: f / calibration.temperature,
+        lambda f: f.subs(calibration.mean_logit, 0),
+    ],
+    "temperature_information": [
+        lambda f: f * calibration.temperature,
+        lambda f: f.subs(calibration.mean_logit, 0),
+    ],
     "quantizer_moments": [lambda f: 2 * f, lambda f: f.subs(s, s / 2), lambda f: step**2 / 12],
     "quantizer_weight_product": [lambda f: -f, lambda f: f / 2],
     "cell_error_power": [lambda f: f + s / 100, lambda f: 2 * f],

@@ -1,14 +1,26 @@
 """Figures draw the numbers they are given; the comparison counts what it should; the report writes whole files."""
 
 import csv
+import itertools
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
-from figures import compare, failure_map, real_hypotheses, real_pairs, slopes, style
+from figures import (
+    compare,
+    failure_map,
+    quantization_errors,
+    real_hypotheses,
+    real_margins,
+    real_models,
+    real_pairs,
+    slopes,
+    style,
+)
 from figures.report import FIGURES, report
 from simulate.experiments.all_classes import shipped_classes
 from simulate.experiments.halves import COUNTS, shipped
@@ -42,17 +54,16 @@ def test_z_is_simulation_minus_theory():
 
 
 def test_shipped_data_are_whole_and_carry_their_provenance():
-    problem, counts, hypotheses = shipped()
+    problem, counts = shipped()
     assert problem.classes == 10
     assert problem.weights.shape == (10, 64)
     assert problem.counts is not None
     assert problem.counts.sum() == 5000
     provenance = problem.provenance["source"]
     assert provenance["network"] == "resnet20"
-    assert 1 - provenance["accuracy"] <= 0.10
+    assert 1 - provenance["accuracy"] <= 0.11
     assert tuple(counts[0]) == COUNTS
     assert len(counts) == 45 * 3 * 2 * 5
-    assert len(hypotheses) == 45 * 2 * 4
     for row in counts:
         assert row["flips"] == row["made"] + row["mended"]
         assert row["n"] >= row["flips"]
@@ -60,7 +71,7 @@ def test_shipped_data_are_whole_and_carry_their_provenance():
 
 def test_shipped_counts_of_all_classes_belong_to_the_same_half():
     """Ten classes: as many images as the pairs of one class make together, recalls that give back the counts."""
-    rows, (_, pairs, _) = shipped_classes(), shipped()
+    rows, (_, pairs) = shipped_classes(), shipped()
     assert len(rows) == 3 * 2 * 5
     n = {(row["first"], row["second"]): row["n"] for row in pairs}
     assert {row["n"] for row in rows} == {sum(n.values()) / 9}
@@ -117,7 +128,38 @@ def test_drawn_numbers_are_the_tables_numbers():
     table, _ = real_hypotheses.compute()
     figure = real_hypotheses.draw(table)
     assert "percentage points" in figure.axes[0].get_xlabel()
+    effects = sorted(100 * one["effect"] for one in table if one["bits"] == 2 and one["effect"] is not None)
+    widths = [bar.get_width() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
+    np.testing.assert_allclose(sorted(widths), effects)
     plt.close(figure)
+
+
+def test_the_tables_of_real_networks_are_whole():
+    """Margins of a share that grows; of every model as many cells; coverage in the title is that of the table."""
+    margins, _ = real_margins.compute()
+    for one, following in itertools.pairwise(margins):
+        if (one["network"], one["class"]) == (following["network"], following["class"]):
+            assert one["share"] <= following["share"]
+    assert all(one["share"] > 0.98 for one in margins if one["deviations"] == 4.0)
+    table, comparison = real_models.compute()
+    assert len(comparison) == 2 * len(table)
+    assert len({sum(one["model"] == model for one in table) for model in {one["model"] for one in table}}) == 1
+    figure = real_models.draw(table)
+    first = [one for one in table if one["model"] == table[0]["model"]]
+    inside = np.mean([one["low"] <= one["distortion"] <= one["high"] for one in first])
+    assert f"{inside:.0%} inside" in figure.axes[0].get_title()
+    plt.close(figure)
+
+
+def test_errors_of_drawn_weights_follow_the_series(seed):
+    table, _ = quantization_errors.compute(seed)
+    theory = sorted((one["ratio"], one["value"], one["x"]) for one in table if one["kind"] == "theory")
+    ratios, variance, correlation = np.array(theory).T
+    for one in table:
+        if one["kind"] == "drawn":
+            assert one["value"] == pytest.approx(np.interp(one["ratio"], ratios, variance), abs=0.02)
+            assert one["x"] == pytest.approx(np.interp(one["ratio"], ratios, correlation), abs=0.02)
+    assert sum(one["value"] for one in table if one["kind"] == "histogram" and one["bits"] == 2) == 640
 
 
 def test_the_failure_map_shows_a_planted_failure():

@@ -1,21 +1,17 @@
-"""Measuring, fitting and checking on labelled features."""
+"""Measuring and fitting on labelled features."""
 
 import numpy as np
 import pytest
-from scipy.stats import binom, kstest, normaltest, pearsonr, uniform
 
 from simulate.counting import measure
 from simulate.experiments import halves
 from simulate.experiments.all_classes import WAYS, all_classes
-from simulate.experiments.hypotheses import _holm, _margins, check, expected_on_samples
-from simulate.feature_models.gaussian import fit
+from simulate.feature_models.fit import fit
 from simulate.sampler import factor
 from tests.problems import random_problem
-from theory.prediction import expected_distortion
 from theory.setting.compression import compress
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_statistics
-from theory.spread import Errors
 
 
 def sample(problem, n, rng, dtype: type = np.float64):
@@ -113,112 +109,6 @@ def test_a_class_of_one_sample_needs_no_warning_elsewhere(seed):
     part = features.take(np.flatnonzero(features.labels != 1))
     fitted = fit(part)
     assert fitted.priors[1] == 0
-
-
-def test_averaging_over_samples_tends_to_the_gaussian_prediction(seed):
-    problem = random_problem(30, seed)
-    features = sample(problem, 200_000, np.random.default_rng(seed))
-    errors = Errors(compress(problem.weights, "symmetric", 3).steps)
-    value, se = expected_on_samples(features, errors)
-    v, k4, k6 = errors.moments()
-    want = expected_distortion(problem, v=v, k4=k4, k6=k6)
-    assert abs(value - want) < 4 * se + 2e-3 * abs(want)
-
-
-def test_holm():
-    np.testing.assert_allclose(_holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
-    np.testing.assert_allclose(_holm(np.array([0.5, 0.9])), [1.0, 1.0])
-
-
-def test_the_normality_test_has_its_size(seed):
-    """On Gaussian features the hypothesis is rejected in 5 % of 300 data sets at most (Holm over four), give or take."""
-    rng, rejections = np.random.default_rng(seed), 0
-    problem = random_problem(40, seed)
-    for _ in range(300):
-        records = check(sample(problem, 600, rng), scheme="symmetric", bits=[6])
-        rejections += not next(r for r in records if r["hypothesis"] == "Gaussian margins")["holds"]
-    assert rejections <= binom.ppf(1 - 1e-4, 300, 0.05), rejections
-
-
-def test_the_normality_test_is_corrected_for_its_two_classes_and_for_all_records(seed):
-    problem = random_problem(30, seed)
-    features = sample(problem, 800, np.random.default_rng(seed))
-    t = features.features @ (problem.weights[1] - problem.weights[0])
-    p = min(1, 2 * min(normaltest(t[features.labels == k]).pvalue for k in (0, 1)))
-    assert _margins(features, fit(features), Errors(np.array([0.1, 0.1])), 0.0)["p_value"] == pytest.approx(p)
-    records = check(features, bits=[3, 8])
-    raw = _raw(problem, (3, 8), p)  # eight records, one family
-    np.testing.assert_allclose(sorted(r["p_value"] for r in records), sorted(_holm(np.array(raw))), rtol=1e-9)
-
-
-def _raw(problem, bits, p):
-    """The p-values of the error model by SciPy, and p twice."""
-    found = [p, p]
-    for width in bits:
-        layer = compress(problem.weights, "symmetric", width)
-        E, W = (layer.weights - problem.weights) / layer.steps[0], problem.weights
-        found += [
-            float(kstest(E.ravel(), uniform(-0.5, 1).cdf).pvalue),
-            float(np.asarray(pearsonr(E.ravel(), W.ravel()))[1]),
-            float(np.asarray(pearsonr(E[0], E[1]))[1]),
-        ]
-    return found
-
-
-def test_checks_have_power(seed):
-    rng = np.random.default_rng(seed)
-    problem = random_problem(200, seed)
-    features = sample(problem, 800, rng)
-    heavy = Features(
-        features=features.features * np.exp(0.5 * rng.standard_normal((800, 1))),
-        labels=features.labels,
-        weights=features.weights,
-        bias=features.bias,
-    )
-    found = {r["hypothesis"]: r for r in check(heavy, bits=[4])}
-    assert not found["Gaussian margins"]["holds"]
-    w = problem.weights[1] - problem.weights[0]
-    tied = Features(features=features.features, labels=features.labels, weights=np.stack([-w, w]) / 2, bias=features.bias)
-    found = {r["hypothesis"]: r for r in check(tied, bits=[4])}
-    assert not found["errors independent between rows"]["holds"]
-    assert found["errors independent between rows"]["statistic"] == pytest.approx(-1)
-    assert found["errors independent between rows"]["effect"] > 0
-    found = {r["hypothesis"]: r for r in check(features, bits=[2])}
-    assert not found["errors uncorrelated with the weights"]["holds"]
-    assert not found["errors uniform in +-step/2"]["holds"]
-
-
-def test_the_effects_are_those_of_the_corrected_variance(seed):
-    """Tied rows double the error variance; a coarse step's errors, gain removed, are those of theory's v_eff."""
-    problem = random_problem(200, seed)
-    features = sample(problem, 400, np.random.default_rng(seed))
-    w = problem.weights[1] - problem.weights[0]
-    tied = Features(features=features.features, labels=features.labels, weights=np.stack([-w, w]) / 2, bias=features.bias)
-    found = {r["hypothesis"]: r for r in check(tied, bits=[4])}
-    fitted = fit(tied)
-    v, k4, k6 = Errors(compress(tied.weights, "symmetric", 4).steps).moments()
-    double, single = (expected_distortion(fitted, v=x, k4=k4, k6=k6) for x in (2 * v, v))
-    assert found["errors independent between rows"]["effect"] == pytest.approx(double - single, rel=1e-6)
-    found = {r["hypothesis"]: r for r in check(features, bits=[2])}
-    fitted = fit(features)
-    layer = compress(problem.weights, "symmetric", 2)
-    v, k4, k6 = Errors(layer.steps).moments()
-    E, W = layer.weights - problem.weights, problem.weights
-    alpha, rho = np.sum(E * W) / np.sum(W**2), np.corrcoef(E.ravel(), W.ravel())[0, 1]
-    corrected, plain = (expected_distortion(fitted, v=x, k4=k4, k6=k6) for x in (v * (1 - rho**2) / (1 + alpha) ** 2, v))
-    assert found["errors uncorrelated with the weights"]["effect"] == pytest.approx(corrected - plain, rel=1e-6)
-
-
-def test_check_is_sorted_and_speaks(seed):
-    records = check(sample(random_problem(20, seed), 500, np.random.default_rng(seed)), bits=[3, 4])
-    effects = [abs(r["effect"]) for r in records]
-    assert effects == sorted(effects, reverse=True)
-    assert sorted(r["bits"] for r in records) == [3] * 4 + [4] * 4
-    assert all("points" in r["sentence"] for r in records)
-    with pytest.raises(InputError, match="two classes"):
-        check(sample(random_problem(4, seed, K=3), 500, np.random.default_rng(seed)))
-    with pytest.raises(InputError, match="20 samples"):
-        check(sample(random_problem(4, seed), 30, np.random.default_rng(seed)))
 
 
 def test_halves_are_apart_and_summarized(seed):

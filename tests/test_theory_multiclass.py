@@ -303,7 +303,7 @@ def test_mistakes_in_the_expected_distortion_are_seen(averages):
 
 def test_statistics_source_is_the_sampling_spread(seed):
     """Refit 40 times on 1,500 samples: chi-square at 0.1 % both sides."""
-    from simulate.feature_models.gaussian import fit
+    from simulate.feature_models.fit import fit
     from tests.test_simulate_features import sample
 
     problem, rng = random_problem(5, seed + 3, K=3), np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from scipy.stats import binom, norm
 
 from simulate.experiments.averaging import distortions
 from simulate.experiments.coverage import coverage
-from simulate.feature_models.gaussian import fit
+from simulate.feature_models.fit import fit
 from simulate.sampler import factor
 from tests.problems import exact_risk, random_problem
 from theory import spread

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from theory.setting.door import Parser, add_question, add_seed, run, whole_number
+from theory.setting.door import Parser, add_question, add_seed, positive, run, whole_number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,8 +13,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = commands.add_parser(
         "predict",
         help="risk, distortion and flip rate of a compressed layer, with an interval, from statistics alone",
-        description="Predict the distortion of a compressed last layer from the statistics of its inputs, or, "
-        "with --errors expected, from features themselves. "
+        description="Predict the distortion of a compressed last layer from the statistics of its inputs, or "
+        "from features themselves, no hypothesis on their law. "
         "All risks and rates are fractions.",
     )
     command.add_argument(
@@ -23,21 +23,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_question(command)
     command.add_argument(
         "--errors",
-        choices=("actual", "expected"),
+        choices=("actual", "expected", "adapted"),
         default="actual",
-        help="the compressed weights themselves, or the mean over uniform errors (default actual)",
+        help="the compressed weights themselves, the mean over uniform errors, or over errors with the gain and variance of "
+        "this layer's own (default actual)",
     )
     command.add_argument(
         "--method",
         help="one method by name instead of the best. Two classes: binary_risk (actual); margin_quadrature, sobol_average, "
         "delta_2, marginal, corrected_marginal (expected). More: orthants, lines (actual); orthant_average, "
-        "posterior_average, line_average (expected). Features: own_noise",
+        "posterior_average, line_average (expected). Mixtures: component_lines (actual), own_noise. Features: posterior_count "
+        "(actual), own_noise",
     )
     command.add_argument(
         "--test-size",
         type=whole_number(1),
         metavar="N",
         help="the interval for a test set of N samples (default: infinitely many)",
+    )
+    command.add_argument(
+        "--temperature",
+        type=positive,
+        metavar="T",
+        help="of the posteriors softmax(logits/T) of a features file, with actual errors (default: fitted to its labels)",
     )
     add_seed(command)
     command.set_defaults(run=_predict)
@@ -58,6 +66,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         classes=arguments.classes,
         confidence=arguments.confidence,
         test_size=arguments.test_size,
+        temperature=arguments.temperature,
         seed=arguments.seed,
     )
     show(records, as_json=arguments.json)

@@ -74,7 +74,8 @@ def choose(shares: jax.Array, pick: jax.Array) -> jax.Array:
     return jnp.minimum(jnp.searchsorted(total, pick * total[-1], side="right"), len(shares) - 1)
 
 
-def _inverse(length: jax.Array) -> jax.Array:
+def inverse(length: jax.Array) -> jax.Array:
+    """1/length, 0 where the length is."""
     return jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
 
 
@@ -144,7 +145,7 @@ def _images(factor: jax.Array, points: jax.Array) -> jax.Array:
 def _class(own, mean, gram, images, pick, *, walked: int) -> tuple[jax.Array, jax.Array]:
     shares, length = directions(own, mean[0], gram[0])
     rival = choose(shares, pick)
-    pace = _inverse(length[rival])
+    pace = inverse(length[rival])
     slope = (gram[:, :, own][:, :, None] - gram[:, :, rival]) * pace[None, None]
     tau = (images[0, own] - jnp.take_along_axis(images[0], rival[None], 0)[0]) * pace
     start = images - slope * tau[None, None] + mean[:, :, None]
@@ -243,7 +244,7 @@ def _random(key, heads: Heads, steps, classes, *, networks: int, walked: int) ->
         shares, length = jax.vmap(directions, (0, 0, None))(own, mean, gram)
         pick = jax.random.uniform(jax.random.fold_in(picks, part), (c, networks), gram.dtype)
         rival = jax.vmap(choose)(shares, pick)
-        pace = _inverse(jnp.take_along_axis(length, rival, 1))
+        pace = inverse(jnp.take_along_axis(length, rival, 1))
         along = (tilts[of][own][:, None] - tilts[of][rival]) * pace.astype(jnp.float32)[..., None]
         logits = jnp.einsum("kd,cnd->kcn", heads.weights, z.astype(gram.dtype))
         slope = (gram[:, own][:, :, None] - gram[:, rival]) * pace[None]

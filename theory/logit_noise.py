@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 
+from theory.error_model import ErrorModel
 from theory.multiclass import Change
 from theory.orthant import Phi
 from theory.setting.files import Features
@@ -79,26 +80,26 @@ def _compiled(logits, norms, sigma, chosen, t):
     return jnp.sum(integrand, 1) * spacing, jnp.sum(integrand[:, ::2], 1) * 2 * spacing
 
 
-def expected(features: Features, steps: np.ndarray, *, seed: int = 0) -> tuple[Change, np.ndarray, float]:
-    """What random layers W + E do on average on these samples, E independent and uniform in +-steps/2.
+def expected(features: Features, model: ErrorModel, *, seed: int = 0) -> tuple[Change, np.ndarray, float]:
+    """What random layers do on average on these samples, beside the clean layer.
 
     Returns:
         The change (its ``draws`` are distortions of single networks with the noise of the finite sample removed), the share
         (draws,) of samples whose correctness each changes, and the sampling variance of the average.
     """
     z, labels, K = features.features.astype(np.float64), features.labels, features.classes
-    weights, bias, steps = _two_rows(features.weights, features.bias, steps)
-    logits = z @ weights.T + bias
-    clean, norms, sigma = decide(logits), np.linalg.norm(z, axis=1), steps / np.sqrt(12)
-    right, error_right = decided(logits, norms, sigma, labels)
-    same, error_same = decided(logits, norms, sigma, clean)
+    mean, bias, rows = two_rows(model.mean, features.bias, model.rows)
+    logits = z @ mean.T + bias
+    clean, norms = decide(z @ features.weights.T + features.bias), np.linalg.norm(z * model.columns, axis=1)
+    right, error_right = decided(logits, norms, rows, labels)
+    same, error_same = decided(logits, norms, rows, clean)
     change = (clean == labels) - right
     counts = np.maximum(np.bincount(labels, minlength=K), 1)
 
     def by_class(x: np.ndarray) -> np.ndarray:
         return np.bincount(labels, weights=x, minlength=K) / counts
 
-    draws, changed = _networks(z, logits, weights, steps, labels, clean, seed)
+    draws, changed = by_networks(z * model.columns, logits, rows, labels, clean, seed)
     n = len(labels)
     noise = max(float(np.mean(changed - draws**2)) - float(change.var()), 0.0) / n  # of one network's D beyond the average's
     share = np.sqrt(max(0.0, 1 - noise / max(draws.var(), 1e-300)))
@@ -120,19 +121,25 @@ def expected(features: Features, steps: np.ndarray, *, seed: int = 0) -> tuple[C
     )
 
 
-def _two_rows(weights: np.ndarray, bias: np.ndarray, steps: np.ndarray):
+def two_rows(weights: np.ndarray, bias: np.ndarray, sigma: np.ndarray):
     """A head with one output as two rows, the first zero and without noise."""
     if len(weights) > 1:
-        return weights, bias, steps
-    return np.concatenate([0 * weights, weights]), np.concatenate([0 * bias, bias]), np.concatenate([0 * steps, steps])
+        return weights, bias, sigma
+    return np.concatenate([0 * weights, weights]), np.concatenate([0 * bias, bias]), np.concatenate([0 * sigma, sigma])
 
 
-def _networks(z, logits, weights, steps, labels, clean, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distortion and share of changed correctness (draws,) of networks from the error law, in antithetic pairs. In float32,
-    samples along the minor axis; the clean decision is the given one."""
-    (n, d), K = z.shape, len(weights)
+def by_networks(z, logits, sigma, labels, clean, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distortion and share of changed correctness (draws,) of networks of uniform errors, counted, in antithetic pairs one
+    after the other. In float32, samples along the minor axis; the clean decision is the given one.
+
+    Args:
+        z: (n, d), each column times the standard deviation of its errors. logits: (n, K) before noise. sigma: (K,) standard
+            deviation of the errors of each row. labels, clean: (n,). seed: of the draws.
+    """
+    (n, d), K = z.shape, len(sigma)
     pairs = int(np.clip(DRAW_WORK / (2 * n * d * K), 16, DRAWS // 2))
-    E = (np.random.default_rng([seed, 8]).random((pairs, K, d), np.float32) - 0.5) * steps[:, None].astype(np.float32)
+    wide = (np.sqrt(12) * sigma)[:, None].astype(np.float32)
+    E = (np.random.default_rng([seed, 8]).random((pairs, K, d), np.float32) - 0.5) * wide
     given = (jnp.asarray(x) for x in (E, z.T.astype(np.float32), logits.T.astype(np.float32), labels, clean == labels))
     made, mended = np.asarray(_count_pairs(*given), float).reshape(-1, 2).T / n
     return made - mended, made + mended

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from theory import binary, fitted, laws, logit_noise, multiclass, validity
+from theory import binary, calibrated, components, fitted, laws, logit_noise, multiclass, validity
 from theory.binary import Margin, Pair, pair_of
+from theory.error_model import ErrorModel, adapted, uniform
 from theory.setting.arguments import seed_of, share, whole, widths
 from theory.setting.compression import Compressed, compress
 from theory.setting.errors import InputError
-from theory.setting.files import Features, problem_of, read_either
+from theory.setting.files import Features, read_either
+from theory.setting.misfit import FLOOR
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem, margin
 from theory.setting.record import Record, class_fields, compression_fields, version
@@ -26,6 +28,7 @@ METHODS = {
     ("actual", True): ("orthants", "lines"),
     ("expected", True): ("orthant_average", "posterior_average", "line_average"),
 }
+ERRORS = ("actual", "expected", "adapted")
 TOLERANCE = 3e-3  # of the distortion, or a tenth of a per cent of the flip rate: else the quadrature gives way to sampling
 FEW_NETWORKS = 400  # below which the interval takes their law as normal
 SMALLEST = 4  # features below which the Edgeworth series, and its error estimate, are not trusted
@@ -43,12 +46,16 @@ def predict(
     classes: Sequence[int] | None = None,
     confidence: float = 0.95,
     test_size: int | None = None,
+    temperature: float | None = None,
     seed: int = 0,
 ) -> list[Record]:
-    """Predict the distortion of a compressed last layer from the statistics of its inputs alone.
+    """Predict the distortion of a compressed last layer from the statistics of its inputs alone, or from features.
 
     ``errors="actual"``: the compressed weights are computed and the exact risk of both layers taken (two classes:
-    ``binary_risk``; more: ``orthants`` or ``lines``, whichever reports the smaller error).
+    ``binary_risk``; more: ``orthants`` or ``lines``, whichever reports the smaller error; mixtures: ``component_lines``). Of
+    features: ``posterior_count``, calibrated posteriors in the place of labels.
+    ``errors="adapted"``: random errors with the gain and variance of this layer's own, averaged over the features or over
+    points drawn from their law (``own_noise``).
     ``errors="expected"``: only the step is used; the mean over independent uniform errors in +-step/2, by the margin
     quadrature, or by averaging over quasi-random errors (``sobol_average``) where the quadrature's own error estimate is
     above 0.3 % of the distortion (0.1 % of the flip rate where that is more), or d < 4. More classes:
@@ -56,16 +63,17 @@ def predict(
     the smaller error.
 
     Args:
-        problem: a problem or a statistics file; or labelled features or their file, for expected errors averaged over the
-            features themselves, no hypothesis on their law.
+        problem: a problem or a statistics file; or features or their file, averaged over themselves, no hypothesis on their
+            law. They need labels, for actual errors to calibrate on only, or else a ``temperature``.
         scheme: ``symmetric``, ``affine`` or ``midrise``.
         bits: widths; one record each.
-        errors: ``actual`` or ``expected``.
+        errors: ``actual``, ``expected`` or ``adapted``.
         per_channel: one step per row instead of one per tensor.
         method: ask for one method by name instead of the best.
         classes: the problem among these classes only.
         confidence: of the interval.
         test_size: samples of the test set the interval is for; None for infinitely many.
+        temperature: of the posteriors softmax(logits/T) of features, for actual errors; None to fit it to the labels.
         seed: of the quasi-random points behind the interval.
 
     Returns:
@@ -74,26 +82,39 @@ def predict(
     Raises:
         InputError: bad options or a bad file.
 
-    Assumes features Gaussian given the class. Kind: exact for actual errors; see the derivation of each method else.
+    Assumes of statistics features Gaussian (or the file's mixture) given the class, of features that softmax(logits/T) is the
+    posterior. Kind: exact for actual errors; see the derivation of each method else.
     """
-    if errors not in ("actual", "expected"):
-        raise InputError(f"errors: expected 'actual' or 'expected', got {errors!r}")
+    if errors not in ERRORS:
+        raise InputError(f"errors: expected one of {', '.join(ERRORS)}, got {errors!r}")
     bits, seed, confidence = widths(bits), seed_of(seed), share("confidence", confidence)
     if test_size is not None:
         test_size = whole("test_size", test_size, 1)
-    if not isinstance(problem, Problem | Features):
-        problem = read_either(problem) if errors == "expected" else problem_of(problem)
+    where = "" if isinstance(problem, Problem | Features) else f"{problem}: "
+    problem = read_either(problem)
+    if isinstance(problem, Features) and not problem.labelled and (errors != "actual" or temperature is None):
+        raise InputError(
+            f"{where}labels: missing, expected in a features file (or, for actual errors, a --temperature in their place)"
+        )
+    if temperature is not None:
+        temperature = _temperature(problem, errors, temperature)
     problem = problem.restrict(classes)
     methods = _methods(problem, errors)
     if method is not None and method not in methods:
         raise InputError(f"method: expected one of {', '.join(methods)} for {errors} errors here, got {method!r}")
     layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
-    if isinstance(problem, Features):
+    if isinstance(problem, Features) and errors == "actual":
+        priors, outcomes = _posterior_counts(problem, layers, temperature)
+    elif isinstance(problem, Features):
         priors = np.bincount(problem.labels, minlength=problem.classes) / len(problem.labels)
-        outcomes = [_distribution_free(problem, layer, seed) for layer in layers]
+        outcomes = [_distribution_free(problem, _errors(problem, layer, errors), seed) for layer in layers]
     else:
         priors = problem.priors
-        if problem.classes > 2:
+        if errors == "adapted" or (problem.components is not None and errors == "expected"):
+            outcomes = _drawn(problem, [_errors(problem, layer, errors) for layer in layers], seed)
+        elif problem.components is not None:
+            outcomes = _mixtures(problem, layers, seed)
+        elif problem.classes > 2:
             outcomes = _many(problem, layers, errors, method, seed)
         else:
             outcomes = [_pair(problem, layer, errors, method, seed) for layer in layers]
@@ -104,13 +125,21 @@ def predict(
 
 
 def _methods(subject: Problem | Features, errors: str) -> tuple[str, ...]:
-    if not isinstance(subject, Features):
-        return METHODS[errors, subject.classes > 2]
-    if errors != "expected":
-        raise InputError(
-            "errors: expected 'expected' for a features file (for actual errors run `python -m simulate fit` on it)"
-        )
-    return ("own_noise",)
+    if isinstance(subject, Features):
+        return ("posterior_count",) if errors == "actual" else ("own_noise",)
+    if errors == "adapted":
+        return ("own_noise",)
+    if subject.components is not None:
+        return ("component_lines",) if errors == "actual" else ("own_noise",)
+    return METHODS[errors, subject.classes > 2]
+
+
+def _temperature(subject: Problem | Features, errors: str, temperature: float) -> float:
+    if not isinstance(subject, Features) or errors != "actual":
+        raise InputError(f"temperature: expected none but for features and actual errors, got {temperature}")
+    if not isinstance(temperature, int | float) or not 0 < temperature < np.inf:
+        raise InputError(f"temperature: expected a number above 0, got {temperature!r}")
+    return float(temperature)
 
 
 @in_float64
@@ -123,6 +152,15 @@ def expected_distortion(problem: Problem, *, v: float, k4: float, k6: float) -> 
 
 
 @in_float64
+def mean_distortion(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> float:
+    """Expected distortion of Gaussian classes under independent uniform errors of these steps (rows,), by the best method."""
+    if problem.classes > 2:
+        return float(multiclass.expected(problem, steps, seed=seed).distortion @ problem.priors)
+    pair = pair_of(problem)
+    return float(expected_average(pair, binary.margin(pair), Errors(steps), None, seed)[1].distortion @ pair.priors)
+
+
+@in_float64
 def network_law(problem: Problem, *, scheme: str, bits: int, per_channel: bool = False, seed: int = 0) -> np.ndarray:
     """(16384,) draws of the predicted law of the distortion over single networks W + E, the statistics taken as exact."""
     pair = pair_of(problem)
@@ -131,13 +169,16 @@ def network_law(problem: Problem, *, scheme: str, bits: int, per_channel: bool =
 
 
 class Outcome(NamedTuple):
-    """What one layer does, by class (K,): risk before, change of risk and flips; and single networks behind the interval."""
+    """What one layer does, by class (K,): risk before, change of risk and flips; single networks behind the interval; the
+    misfit of the model of the features, over the flips; warnings of the method's own."""
 
     method: str
     before: np.ndarray
     average: Average
     draws: Draws
     notes: Mapping[str, Any] = MappingProxyType({})
+    misfit: float = 0.0
+    warnings: tuple[str, ...] | None = None
 
 
 def _pair(problem: Problem, layer: Compressed, errors: str, method: str | None, seed: int) -> Outcome:
@@ -159,7 +200,10 @@ def _record(
 ) -> Record:
     average = outcome.average
     distortion, flips = float(average.distortion @ priors), float(average.flips @ priors)
-    interval, sources = _interval(outcome.draws, distortion, confidence, test_size, seed)
+    misfit = outcome.misfit
+    if isinstance(subject, Problem) and subject.misfit is not None:
+        misfit = max(FLOOR, subject.misfit)
+    interval, sources = _interval(outcome.draws, distortion, misfit * flips, confidence, test_size, seed)
     risk = float(outcome.before @ priors)
     record = Record(
         **compression_fields(layer, subject.source_bits),
@@ -183,16 +227,67 @@ def _record(
             "seed": seed,
         },
     )
+    if outcome.warnings is not None:
+        return replace(record, warnings=list(outcome.warnings))
     if isinstance(subject, Features):
         return replace(record, warnings=validity.of_features(subject, layer, record))
     return replace(record, warnings=validity.warnings(subject, layer, record))
 
 
-def _distribution_free(features: Features, layer: Compressed, seed: int) -> Outcome:
+def _errors(subject: Problem | Features, layer: Compressed, errors: str) -> ErrorModel:
+    return adapted(subject.weights, layer) if errors == "adapted" else uniform(subject.weights, layer.steps)
+
+
+def _distribution_free(features: Features, model: ErrorModel, seed: int) -> Outcome:
     """Random layers averaged over the features themselves."""
-    change, changed, variance = logit_noise.expected(features, layer.steps, seed=seed)
+    change, changed, variance = logit_noise.expected(features, model, seed=seed)
     draws = Draws("networks drawn", change.draws, changed, np.full(len(changed), variance))
-    return Outcome(change.method, change.before, Average(change.distortion, change.flips, change.error), draws)
+    average = Average(change.distortion, change.flips, change.error)
+    return Outcome(change.method, change.before, average, draws, {"error_model": model.scope})
+
+
+def _posterior_counts(
+    features: Features, layers: list[Compressed], temperature: float | None
+) -> tuple[np.ndarray, list[Outcome]]:
+    """Known layers on features whose labels follow calibrated posteriors; these also give the priors."""
+    if temperature is None:
+        calibration = calibrated.calibrate(calibrated.logits_of(features), features.labels)
+    else:
+        calibration = calibrated.Calibration(temperature, 0.0)
+    given = calibrated.posteriors(features, calibration)
+    misfit, priors, before = calibrated.misfit_of(features, given), given.priors, given.before()
+    notes = {"temperature": calibration.temperature, "log_temperature_error": calibration.log_error, "misfit": misfit}
+    outcomes = []
+    for layer in layers:
+        one = given.count(layer.weights)
+        D = float(one.distortion @ priors)
+        draws = Draws("known", *(np.array([x]) for x in (D, one.changed, one.variance)))
+        warnings = tuple(calibrated.warnings(features, calibration, given, layer, D))
+        average = Average(one.distortion, one.flips, 0.0)
+        outcomes.append(Outcome("posterior_count", before, average, draws, notes, misfit, warnings))
+    return priors, outcomes
+
+
+def _drawn(problem: Problem, models: list[ErrorModel], seed: int) -> list[Outcome]:
+    """Random layers averaged over points drawn from the law of the features."""
+    features, outcomes = components.draw(problem, seed), []
+    for model in models:
+        one = _distribution_free(features, model, seed)
+        average, variance = components.of_the_fit(problem, one.average, one.draws.statistics_variance, len(features.labels))
+        outcomes.append(one._replace(average=average, draws=one.draws._replace(statistics_variance=variance)))
+    return outcomes
+
+
+def _mixtures(problem: Problem, layers: list[Compressed], seed: int) -> list[Outcome]:
+    """Known layers of classes that are mixtures of Gaussians."""
+    changes, variances = components.known(problem, np.stack([layer.weights for layer in layers]), seed=seed)
+    outcomes = []
+    for change, variance in zip(changes, variances, strict=True):
+        D, changed = change.distortion @ problem.priors, change.changed @ problem.priors
+        draws = Draws("known", *(np.array([x]) for x in (D, changed, variance)))
+        average = Average(change.distortion, change.flips, change.error)
+        outcomes.append(Outcome(change.method, change.before, average, draws, {"flip_rate_error": change.flips_error}))
+    return outcomes
 
 
 def _actual(problem: Problem, pair: Pair, at: Margin, layer: Compressed, method: str | None, seed: int) -> Outcome:
@@ -265,17 +360,17 @@ def _constant(method: str) -> InputError:
     return InputError(f"method: {method} needs a margin that varies in both classes, got weights that give a constant one")
 
 
-def _interval(draws: Draws, distortion: float, confidence: float, test_size: int | None, seed: int):
+def _interval(draws: Draws, distortion: float, model: float, confidence: float, test_size: int | None, seed: int):
     """The interval of one network's distortion on a test set, and the standard deviation of each of its sources."""
     network = float(draws.distortion.std())
     statistics = float(np.sqrt(draws.statistics_variance.mean()))
     noise = 0.0
     if test_size is not None:
         noise = float(np.sqrt(np.mean(np.maximum(draws.flips - draws.distortion**2, 0)) / test_size))
-    sources = {"network": network, "statistics": statistics, "test_set": noise, "model": 0.0}
+    sources = {"network": network, "statistics": statistics, "test_set": noise, "model": model}
     tail = (1 - confidence) / 2
     if test_size is None and network == 0:
-        half = float(norm.isf(tail)) * statistics
+        half = float(norm.isf(tail)) * float(np.hypot(statistics, model))
         return (distortion - half, distortion + half), sources
     rng = np.random.default_rng([seed, 2])
     values, flips = draws.distortion, draws.flips
@@ -290,7 +385,7 @@ def _interval(draws: Draws, distortion: float, confidence: float, test_size: int
             f"confidence: expected at most {1 - 10 / len(values):.4f} for an interval from {len(values)} draws, "
             f"got {confidence}"
         )
-    values = values + np.sqrt(variance) * rng.standard_normal(len(values))
+    values = values + np.sqrt(variance + model**2) * rng.standard_normal(len(values))
     if test_size is not None:  # errors made and mended are counts: their difference in whole samples
         made = np.clip((np.maximum(flips, np.abs(values)) + values) / 2, 0, 1)
         mended = np.clip(made - values, 0, 1 - made)

@@ -49,7 +49,7 @@ def of_features(features: Features, layer: Compressed, record: Record) -> list[s
             f"only {squares / max(fourth, 1e-300):.1f} features count: the noise that uniform errors make of so few is not "
             "Gaussian, as this method takes it; what that costs is not in numerical_error"
         )
-    if layer.steps.max() > 0:
+    if layer.steps.max() > 0 and record.errors == "expected":
         # enough of a problem for the sentences on the errors: its law of the features is not used with a scale of its own
         shape = Problem(
             weights=features.weights,

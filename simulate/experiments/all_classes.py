@@ -13,7 +13,7 @@ from pathlib import Path
 
 from simulate.counting import measure
 from simulate.experiments.halves import BITS, NAME, read_table, shipped, split, summary, write_table
-from simulate.feature_models.gaussian import fit
+from simulate.feature_models.fit import fit
 from theory.prediction import predict
 from theory.setting.compression import SCHEMES
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run

@@ -2,7 +2,7 @@
 checked on the other half, for every pair of classes.
 
 With a features file it also writes what the main job needs offline: the fitted statistics, the counts measured on the other
-half and the hypothesis checks. Without one it reads the shipped ones.
+half. Without one it reads the shipped ones.
 """
 
 import csv
@@ -17,8 +17,7 @@ import numpy as np
 
 from simulate.counting import measure
 from simulate.estimate import paired_error
-from simulate.experiments.hypotheses import check
-from simulate.feature_models.gaussian import fit
+from simulate.feature_models.fit import fit
 from theory import binary
 from theory.prediction import pair_of, predict
 from theory.setting.compression import SCHEMES, compress
@@ -109,7 +108,8 @@ def _delta_method(problem: Problem, row: dict) -> float:
 
 
 def summary(rows: Sequence[dict]) -> list[dict]:
-    """By width: coverage, width of the interval over 3.92 sqrt(F/n), mean absolute errors in points, flips."""
+    """By width: coverage, width of the interval over 3.92 sqrt(F/n), mean absolute errors in points, flips, and the interval
+    score over that width."""
     table = []
     for width in sorted({row["bits"] for row in rows}):
         cell = [row for row in rows if row["bits"] == width]
@@ -117,18 +117,20 @@ def summary(rows: Sequence[dict]) -> list[dict]:
         def mean(f, cell=cell) -> float:
             return float(np.mean([f(row) for row in cell]))
 
+        noise = max(mean(lambda r: 3.92 * np.sqrt(r["flip_rate"] / r["n"])), 1e-300)
+        outside = mean(lambda r: max(r["low"] - r["distortion"], r["distortion"] - r["high"], 0.0))
+        interval = mean(lambda r: r["high"] - r["low"])
         line = {
             "bits": width,
             "cells": len(cell),
             "inside": mean(lambda r: r["low"] <= r["distortion"] <= r["high"]),
-            "width": float(
-                np.sum([r["high"] - r["low"] for r in cell]) / np.sum([3.92 * np.sqrt(r["flip_rate"] / r["n"]) for r in cell])
-            ),
+            "width": interval / noise,
             "error": 100 * mean(lambda r: abs(r["predicted"] - r["distortion"])),
             "no_loss": 100 * mean(lambda r: abs(r["distortion"])),
             "delta_2": None,
             "bias": 100 * mean(lambda r: r["predicted"] - r["distortion"]),
             "flips": mean(lambda r: r["predicted_flips"]) / max(mean(lambda r: r["flip_rate"]), 1e-300),
+            "score": (interval + 2 / 0.05 * outside) / noise,
         }
         if cell[0]["delta_2"] is not None:
             line["delta_2"] = 100 * mean(lambda r: abs(r["delta_2"] - r["distortion"]))
@@ -136,34 +138,13 @@ def summary(rows: Sequence[dict]) -> list[dict]:
     return table
 
 
-def hypothesis_rows(features: Features, *, bits: Sequence[int] = (3, 4)) -> list[dict]:
-    """``simulate check`` for every pair of classes."""
-    rows = []
-    for pair in progress(list(itertools.combinations(range(features.classes), 2)), what="checking", unit="pair"):
-        for record in check(features, scheme="symmetric", bits=bits, classes=pair):
-            rows.append(
-                {
-                    "first": pair[0],
-                    "second": pair[1],
-                    **{
-                        key: record[key]
-                        for key in ("hypothesis", "bits", "holds", "effect", "effect_standard_error", "statistic", "p_value")
-                    },
-                }
-            )
-    return rows
-
-
-def shipped() -> tuple[Problem, list[dict], list[dict]]:
-    """The statistics of the shipped network, the counts of the other half and the hypothesis checks."""
+def shipped() -> tuple[Problem, list[dict]]:
+    """The statistics of the shipped network and the counts of the other half."""
     folder = resources.files("simulate") / "data"
     with resources.as_file(folder / f"{NAME}_statistics.npz") as path:
         problem = read_statistics(path)
-    tables = []
-    for name in ("measured", "hypotheses"):
-        with (folder / f"{NAME}_{name}.csv").open(encoding="utf-8") as file:
-            tables.append(read_table(file))
-    return problem, tables[0], tables[1]
+    with (folder / f"{NAME}_measured.csv").open(encoding="utf-8") as file:
+        return problem, read_table(file)
 
 
 def read_table(file: IO[str]) -> list[dict]:
@@ -173,6 +154,8 @@ def read_table(file: IO[str]) -> list[dict]:
 def _value(text: str):
     if text in ("True", "False"):
         return text == "True"
+    if not text:
+        return None
     for kind in (int, float):
         try:
             return kind(text)
@@ -193,7 +176,7 @@ def write_table(path: Path, rows: Sequence[dict]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="simulate.experiments.halves", description=__doc__)
     parser.add_argument("features", nargs="?", help="a features file (default: the shipped network's statistics and counts)")
-    parser.add_argument("--out", metavar="DIR", help="write statistics, counts and checks of a features file there")
+    parser.add_argument("--out", metavar="DIR", help="write statistics and counts of a features file there")
     parser.add_argument("--name", default=NAME, help=f"file names begin with this (default {NAME})")
     add_seed(parser)
     add_json(parser)
@@ -202,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if a.features is None:
             if a.out:
                 raise InputError("out: expected a features file to go with it, got none")
-            problem, counts, _ = shipped()
+            problem, counts = shipped()
         else:
             features = read_features(a.features)
             one, other = split(features, a.seed)
@@ -212,7 +195,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 out.mkdir(parents=True, exist_ok=True)
                 write_statistics(out / f"{a.name}_statistics.npz", problem)
                 write_table(out / f"{a.name}_measured.csv", counts)
-                write_table(out / f"{a.name}_hypotheses.csv", hypothesis_rows(other))
         tables = {errors: summary(predicted(problem, counts, errors=errors, seed=a.seed)) for errors in ("actual", "expected")}
         if a.json:
             print_json(tables)

@@ -74,7 +74,7 @@ def shaped(path: Path, shaping: Shaping) -> np.ndarray:
         width, height = image.size
         if min(width, height) < shaping.crop:
             raise InputError(f"{path}: expected at least {shaping.crop} pixels a side for the crop, got {width} x {height}")
-        left, top = round((width - shaping.crop) / 2), round((height - shaping.crop) / 2)
+        left, top = (width - shaping.crop) // 2, (height - shaping.crop) // 2
         image = image.crop((left, top, left + shaping.crop, top + shaping.crop))
     return np.asarray(image).transpose(2, 0, 1)
 

@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from theory.setting.errors import InputError
-from theory.setting.problem import Problem, check_classes, decide
+from theory.setting.problem import Components, Problem, check_classes, decide
 
 FLOATS = (np.float16, np.float32, np.float64)
 AGREEMENT = 0.999  # share of rows where W z + b must decide as the stored logits do
 STATISTICS = ("weights", "bias", "priors", "means", "covariances")
+COMPONENTS = ("classes", "shares", "means", "covariances")  # each "component_..." in the file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Features:
 
     Attributes:
         features: (n, d) as stored (float16, 32 or 64).
-        labels: (n,) int64 in 0..K-1.
+        labels: (n,) int64 in 0..K-1; all -1 where none are known.
         weights: (K, d) or (1, d) float64; bias: (K,) or (1,) float64.
         logits: (n, K) or None.
         class_names: K names or None.
@@ -49,6 +50,10 @@ class Features:
     @property
     def classes(self) -> int:
         return max(2, len(self.weights))
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.labels[0] >= 0)
 
     def take(self, rows: np.ndarray) -> "Features":
         """The samples with the given indices."""
@@ -70,6 +75,8 @@ class Features:
         chosen = check_classes(classes, self.classes, len(self.weights))
         if len(self.weights) == 1:
             return self
+        if not self.labelled:
+            raise InputError("classes: expected labels, which say whose samples these are, got features without")
         position = np.full(self.classes, -1)
         position[chosen] = np.arange(len(chosen))
         rows = np.flatnonzero(position[self.labels] >= 0)
@@ -115,8 +122,11 @@ def problem_of(source: "Problem | Path | str") -> Problem:
 
 
 def features_of(source: "Features | Path | str") -> Features:
-    """The features themselves, or those a features file holds."""
-    return source if isinstance(source, Features) else read_features(_path(source, "Features or a features file"))
+    """The labelled features themselves, or those a features file holds."""
+    features = source if isinstance(source, Features) else read_features(_path(source, "Features or a features file"))
+    if not features.labelled:
+        raise InputError("labels: missing, expected of the samples of features")
+    return features
 
 
 def _path(source, expected: str) -> Path:
@@ -134,7 +144,9 @@ def read_either(source: "Problem | Features | Path | str") -> "Problem | Feature
     if path.is_file() and zipfile.is_zipfile(path):  # else the reader says what is wrong
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    return read_features(path) if "features.npy" in names and "means.npy" not in names else read_statistics(path)
+    return (
+        read_features(path, labelled=False) if "features.npy" in names and "means.npy" not in names else read_statistics(path)
+    )
 
 
 def read_statistics(path: Path | str) -> Problem:
@@ -164,13 +176,15 @@ def read_statistics(path: Path | str) -> Problem:
         means=means,
         covariances=_semi_definite(path, covariances),
         counts=_counts(path, arrays, K),
+        components=_components(path, arrays, priors, d),
+        misfit=_misfit(path, arrays),
         source_bits=8 * arrays["weights"].dtype.itemsize,
         provenance=_provenance(path, arrays),
     )
 
 
-def read_features(path: Path | str) -> Features:
-    """Read and validate a features file.
+def read_features(path: Path | str, *, labelled: bool = True) -> Features:
+    """Read and validate a features file; where it need not be ``labelled`` and is not, labels are all -1.
 
     Raises:
         InputError: as :func:`read_statistics`; also a head that does not decide as the stored logits do.
@@ -178,7 +192,7 @@ def read_features(path: Path | str) -> Features:
     arrays = read_arrays(path)
     if "means" in arrays and "features" not in arrays:
         raise InputError(f"{path}: features: expected a features file, got a statistics file")
-    _require(path, arrays, ("features", "labels", "weights", "bias"), "features")
+    _require(path, arrays, ("features", *(["labels"] if labelled else []), "weights", "bias"), "features")
     weights, bias = _head(path, arrays)
     K, d = max(2, len(weights)), weights.shape[1]
     values = arrays["features"]
@@ -187,10 +201,11 @@ def read_features(path: Path | str) -> Features:
             f"{path}: features: expected shape (n, {d}) to go with weights {weights.shape}, n at least 1, got {values.shape}"
         )
     _finite(path, "features", values)
-    n, labels = len(values), arrays["labels"]
+    n = len(values)
+    labels = arrays.get("labels", np.full(n, -1))
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"{path}: labels: expected {n} integers, got {labels.dtype} of shape {labels.shape}")
-    if labels.min() < 0 or labels.max() >= K:
+    if "labels" in arrays and (labels.min() < 0 or labels.max() >= K):
         row = int(np.argmax((labels < 0) | (labels >= K)))
         raise InputError(f"{path}: labels: expected 0 to {K - 1}, got {labels[row]} at row {row}")
     logits = None
@@ -242,6 +257,10 @@ def write_statistics(path: Path | str, problem: Problem) -> None:
     arrays["weights"] = arrays["weights"].astype(f"float{problem.source_bits}")
     if problem.counts is not None:
         arrays["counts"] = problem.counts
+    if problem.misfit is not None:
+        arrays["misfit"] = np.array(problem.misfit)
+    if problem.components is not None:
+        arrays |= {f"component_{name}": getattr(problem.components, name) for name in COMPONENTS}
     arrays["provenance"] = np.array(json.dumps(problem.provenance))
     write_arrays(path, arrays)
 
@@ -300,12 +319,51 @@ def _counts(path, arrays, K: int) -> np.ndarray | None:
     return counts.astype(np.int64)
 
 
-def _semi_definite(path, covariances: np.ndarray) -> np.ndarray:
+def _components(path, arrays, priors: np.ndarray, d: int) -> Components | None:
+    names = [f"component_{name}" for name in COMPONENTS]
+    if not any(name in arrays for name in names):
+        return None
+    _require(path, arrays, names, "statistics")
+    classes, K = arrays[names[0]], len(priors)
+    M = classes.size
+    if classes.ndim != 1 or not M or not np.issubdtype(classes.dtype, np.integer) or np.any(np.diff(classes) < 0):
+        raise InputError(f"{path}: {names[0]}: expected ascending integers, got {classes.dtype} of shape {classes.shape}")
+    if classes[0] < 0 or classes[-1] >= K:
+        raise InputError(f"{path}: {names[0]}: expected 0 to {K - 1}, got {classes[0]} to {classes[-1]}")
+    shares = _float(path, arrays, names[1], (M,))
+    total = np.bincount(classes, weights=shares, minlength=K)
+    wrong = np.flatnonzero((np.abs(total - 1) > 1e-6) & (priors > 0))
+    if shares.min() < 0 or len(wrong):
+        raise InputError(
+            f"{path}: {names[1]}: expected non-negative numbers that sum to 1 in every class with a prior, got least "
+            f"{shares.min():.6g}" + (f", sum {total[wrong[0]]:.6g} in class {wrong[0]}" if len(wrong) else "")
+        )
+    groups = len(arrays[names[3]])
+    if groups not in (M, K):
+        raise InputError(f"{path}: {names[3]}: expected one of {M} components or of {K} classes each, got {groups}")
+    return Components(
+        classes=classes.astype(np.int64),
+        shares=shares / np.where(total > 0, total, 1)[classes],
+        means=_float(path, arrays, names[2], (M, d)),
+        covariances=_semi_definite(path, _float(path, arrays, names[3], (groups, d, d)), names[3]),
+    )
+
+
+def _misfit(path, arrays) -> float | None:
+    if "misfit" not in arrays:
+        return None
+    misfit = float(_float(path, arrays, "misfit", ()))
+    if misfit < 0:
+        raise InputError(f"{path}: misfit: expected a number of at least 0, got {misfit:.6g}")
+    return misfit
+
+
+def _semi_definite(path, covariances: np.ndarray, called: str = "covariances") -> np.ndarray:
     """The covariances, symmetric and with no negative eigenvalue; what is only rounding is mended, the rest refused."""
     stack = covariances if covariances.ndim == 3 else covariances[None]
     fixed = []
     for k, matrix in enumerate(stack):
-        name = f"covariances[{k}]" if covariances.ndim == 3 else "covariances"
+        name = f"{called}[{k}]" if covariances.ndim == 3 else called
         scale = np.abs(matrix).max()
         skew = np.abs(matrix - matrix.T).max()
         if skew > 1e-6 * scale:

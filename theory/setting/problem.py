@@ -11,6 +11,41 @@ from theory.setting.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
+class Components:
+    """Classes that are mixtures of Gaussians: M components, at least one a class with a positive prior. All floats float64.
+
+    Attributes:
+        classes: (M,) the class of each, ascending.
+        shares: (M,) of its class, summing to 1 in each.
+        means: (M, d).
+        covariances: (M, d, d), or (K, d, d) where the components of a class have a common one.
+    """
+
+    classes: Int64[np.ndarray, " M"]
+    shares: Float64[np.ndarray, " M"]
+    means: Float64[np.ndarray, "M d"]
+    covariances: Float64[np.ndarray, "G d d"]
+
+    def group(self, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The components of class k by covariance: the indices of those that have one in common, and the covariance."""
+        own = np.flatnonzero(self.classes == k)
+        if len(self.covariances) == len(self.classes):
+            return [(own[[i]], self.covariances[m]) for i, m in enumerate(own)]
+        return [(own, self.covariances[k])] if len(own) else []
+
+    def restrict(self, chosen: np.ndarray) -> "Components":
+        """Those of the chosen classes, which become 0, 1, ..."""
+        rows = np.concatenate([np.flatnonzero(self.classes == k) for k in chosen])
+        own = len(self.covariances) == len(self.classes)
+        return Components(
+            classes=np.repeat(np.arange(len(chosen)), [np.sum(self.classes == k) for k in chosen]),
+            shares=self.shares[rows],
+            means=self.means[rows],
+            covariances=self.covariances[rows if own else chosen],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """Last layer a = W z + b and features z | class k ~ N(mu_k, Sigma_k). All arrays float64.
 
@@ -22,6 +57,9 @@ class Problem:
         covariances: (d, d) when shared by the classes, else (K, d, d).
         counts: (K,) samples behind each class, or None when the statistics are known exactly.
         source_bits: bits a weight took in the file it came from.
+        components: the law of the features where it is a mixture; ``means`` and ``covariances`` are then its moments.
+        misfit: standard deviation of what the model of the features gets wrong of a distortion, over the flip rate; None
+            where nothing was fitted.
         provenance: where all this comes from.
     """
 
@@ -31,6 +69,8 @@ class Problem:
     means: Float64[np.ndarray, "K d"]
     covariances: Float64[np.ndarray, "*K d d"]
     counts: Int64[np.ndarray, " K"] | None = None
+    components: Components | None = None
+    misfit: float | None = None
     source_bits: int = 32
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -72,6 +112,7 @@ class Problem:
             means=self.means[chosen],
             covariances=self.covariances if self.shared else self.covariances[chosen],
             counts=None if self.counts is None else self.counts[chosen],
+            components=None if self.components is None else self.components.restrict(chosen),
             provenance={**self.provenance, "classes": [int(k) for k in chosen]},
         )
 

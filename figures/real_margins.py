@@ -1,0 +1,40 @@
+"""Real networks: the margin of each class against the Gaussian that the theory takes it for."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.special import ndtr
+
+from simulate.experiments.real import shipped_table
+
+NAME = "real_margins"
+
+
+def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The shipped table; nothing is drawn, whatever the seed."""
+    return shipped_table(NAME), []
+
+
+def draw(table: list[dict[str, Any]]):
+    """Share of samples below a number of standard deviations, on a log axis: the tail where errors are made."""
+    networks = list(dict.fromkeys(one["network"] for one in table))
+    figure, axes = plt.subplots(1, len(networks), figsize=(7, 2.5), sharey=True, squeeze=False)
+    for axis, network in zip(axes[0], networks, strict=True):
+        own = [one for one in table if one["network"] == network]
+        for k in sorted({one["class"] for one in own}):
+            rows = [one for one in own if one["class"] == k]
+            x, share = (np.array([one[key] for one in rows]) for key in ("deviations", "share"))
+            seen = share > 0
+            axis.plot(x[seen], share[seen], color=plt.get_cmap("viridis")(k / 10), linewidth=0.8, label=f"class {k}")
+        x = np.linspace(-4.2, 4, 200)
+        n = float(np.mean([one["n"] for one in own]))
+        middle, noise = ndtr(x), np.sqrt(ndtr(x) * ndtr(-x) / n)
+        axis.fill_between(x, np.maximum(middle - 1.96 * noise, 1e-9), middle + 1.96 * noise, color="0.8", label="its 95 %")
+        axis.plot(x, middle, "--", color="black", linewidth=1.4, label="Gaussian")
+        axis.set_yscale("log")
+        axis.set(ylim=(5e-4, 1.5), xlim=(-5, 3), title=network, xlabel="margin over the closest rival\n(standard deviations)")
+    axes[0, 0].set_ylabel("share of the class below")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6)
+    return figure

@@ -1,0 +1,283 @@
+"""Tests of single hypotheses of the theory: a statistic and a p-value each, nothing about effects.
+
+Each has the right size where its hypothesis is true: an exact law, exact moments, or an exchange that the hypothesis allows
+(permuted or drawn labels). ``None`` is returned where the data cannot tell.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+from scipy.linalg import solve_triangular
+from scipy.special import log_softmax
+
+LEAST = 20  # samples of a class below which its law is not tested
+MOST = 5000  # values that the test of Shapiro and Wilk takes
+EXCHANGES = 999  # permutations or draws behind a p-value, the observed one beside them
+ROWS = 1500  # samples compared pairwise
+EACH = 4  # samples a dimension, where they are few
+
+
+class Test(NamedTuple):
+    """A statistic, its p-value, and what the statistic is."""
+
+    statistic: float
+    p_value: float
+    what: str
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's corrected p-values."""
+    order = np.argsort(p)
+    corrected = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
+    back = np.empty_like(corrected)
+    back[order] = corrected
+    return back
+
+
+def by_class(values: np.ndarray, labels: np.ndarray, least: int = LEAST) -> list[np.ndarray]:
+    """The values of each class that has at least so many."""
+    order = np.argsort(labels, kind="stable")
+    parts = np.split(values[order], np.cumsum(np.bincount(labels))[:-1])
+    return [part for part in parts if len(part) >= least]
+
+
+def gaussian_features(features: np.ndarray, labels: np.ndarray) -> Test | None:
+    """Mardia's kurtosis of each class, the mean fourth power of the Mahalanobis distance: exact mean and variance, skewness
+    simulated, Pearson's type III law; least p-value over the classes, Bonferroni. With few samples a class on few random
+    combinations of the features, which are as Gaussian."""
+    groups = by_class(features, labels)
+    if not groups:
+        return None
+    found = []
+    for z in groups:
+        n, d = z.shape
+        q = min(d, n // EACH)
+        if q < d:
+            z = z @ np.random.default_rng(0).standard_normal((d, q))
+        b = kurtosis(z)
+        if b is None:
+            continue
+        mean = q * (q + 2) * (n - 1) / (n + 1)
+        deviation = np.sqrt(8 * q * (q + 2) * (n - 3) / (n + 1) ** 2 * (n - q - 1) / (n + 3) * (n - q + 1) / (n + 5))
+        score = (b - mean) / deviation
+        law = stats.pearson3(_skewness(_round(n), q))
+        found.append((2 * min(law.sf(score), law.cdf(score), 0.5), score))
+    if not found:
+        return None
+    p, score = min(found)
+    return Test(float(score), min(1.0, len(found) * float(p)), "Mardia's kurtosis in standard deviations")
+
+
+def kurtosis(z: np.ndarray) -> float | None:
+    """Mardia's b of samples (n, d); None where their covariance is singular."""
+    centred = z - z.mean(0)
+    covariance = centred.T @ centred / len(z)
+    values = np.linalg.eigvalsh(covariance)
+    if values[0] <= 1e-10 * values[-1]:
+        return None
+    white = solve_triangular(np.linalg.cholesky(covariance), centred.T, lower=True)
+    return float(np.mean(np.sum(white**2, 0) ** 2))
+
+
+def _round(n: int) -> int:
+    """n to two digits: its skewness varies slowly."""
+    scale = 10 ** max(0, int(np.log10(n)) - 1)
+    return n // scale * scale
+
+
+@functools.cache
+def _skewness(n: int, d: int) -> float:
+    """Of Mardia's b of n normal samples, from 400 of them."""
+    rng = np.random.default_rng([n, d])
+    values = [kurtosis(rng.standard_normal((n, d))) for _ in range(400)]
+    return float(stats.skew([b for b in values if b is not None]))
+
+
+def closest_contrast(features: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:
+    """(d,) w_k - w_j, j the rival that comes closest to samples (n, d) of class k, in standard deviations of their lead; a head
+    with one output is its own."""
+    if len(weights) == 1:
+        return weights[0]
+    lead = features @ (weights[[k]] - weights).T
+    deviation = lead.std(0)
+    distance = np.where(deviation > 0, lead.mean(0) / np.where(deviation > 0, deviation, 1), np.inf)
+    return weights[k] - weights[np.argmin(distance)]
+
+
+def gaussian_margins(features: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Test | None:
+    """Shapiro and Wilk's W of w'z in each class, w the contrast with the rival that comes closest; Bonferroni."""
+    found = []
+    for k in np.unique(labels):
+        z = features[labels == k][:MOST]
+        if len(z) < LEAST:
+            continue
+        t = z @ closest_contrast(z, weights, int(k))
+        if np.ptp(t) > 0:
+            found.append(stats.shapiro((t - t.mean()) / t.std()))
+    if not found:
+        return None
+    worst = min(found, key=lambda one: one.pvalue)
+    return Test(float(worst.statistic), min(1.0, len(found) * float(worst.pvalue)), "Shapiro and Wilk's W")
+
+
+def equal_covariances(features: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Test | None:
+    """Sum over classes of n_k |S_k|^2, S_k the scatter of the class's centred and whitened features, beside that of permuted
+    labels: no hypothesis on their law."""
+    groups = by_class(features, labels, least=5)
+    if len(groups) < 2:
+        return None
+    share = min(1.0, ROWS / sum(map(len, groups)))
+    groups = [z[: max(5, int(share * len(z)))] for z in groups]
+    sizes = np.array([len(z) for z in groups])
+    z = np.concatenate([(z - z.mean(0)) * np.sqrt(len(z) / (len(z) - 1)) for z in groups])
+    scale = np.sqrt(np.mean(z**2, 0))
+    z = z / np.where(scale > 0, scale, 1)
+    values, vectors = np.linalg.eigh(z.T @ z / len(z))
+    keep = values > values[-1] * max(1e-8, 1e-3 if len(z) < 10 * len(values) else 0)
+    white = z @ (vectors[:, keep] / np.sqrt(values[keep]))
+    pairs = ((white @ white.T) ** 2).astype(np.float32)
+    own = np.repeat(np.arange(len(groups)), sizes)
+
+    def statistic(own: np.ndarray) -> float:
+        member = np.eye(len(sizes), dtype=np.float32)[own]
+        return float(np.sum(np.sum(member * (pairs @ member), 0) / sizes))
+
+    return _exchanged(statistic, own, rng, "scatter of the class covariances")
+
+
+def _exchanged(statistic, own: np.ndarray, rng: np.random.Generator, what: str) -> Test:
+    """The statistic in standard deviations of those of permuted labels, and its rank among them."""
+    seen = statistic(own)
+    values = np.array([statistic(rng.permutation(own)) for _ in range(EXCHANGES)])
+    p = (1 + np.sum(values >= seen)) / (1 + EXCHANGES)
+    return Test(float((seen - values.mean()) / max(values.std(), 1e-300)), float(p), f"{what}, standard deviations")
+
+
+def bayes_layer(features: np.ndarray, labels: np.ndarray, logits: np.ndarray, rng: np.random.Generator) -> Test | None:
+    """Whether labels follow softmax(logits/T), as those of a Bayes rule do: the score of the likelihood in the weights,
+    squared, beside that of labels drawn from these posteriors. T is the likeliest one, and changes no decision."""
+    from theory.calibrated import calibrate, found
+
+    calibration = calibrate(logits, labels)
+    if not found(calibration):
+        return None
+    p = np.exp(log_softmax(logits / calibration.temperature, 1))
+    z = features - features.mean(0)
+    scale = np.sqrt(np.mean(z**2, 0))
+    z = z[:, scale > 0] / scale[scale > 0]
+    values, vectors = np.linalg.eigh(z.T @ z / len(z))
+    keep = values > 1e-8 * values[-1]
+    white = np.concatenate([z @ (vectors[:, keep] / np.sqrt(values[keep])), np.ones((len(z), 1))], 1)
+    noise = np.maximum(np.sum(p * (1 - p), 0), 1e-12)[:, None]
+    # the direction of log T, along which the fit leaves no score
+    along = (p * (logits - np.sum(p * logits, 1, keepdims=True))).T @ white
+    along = along / np.sqrt(noise)
+    along = along / max(np.linalg.norm(along), 1e-300)
+    expected = p.T @ white
+    edges = np.cumsum(p, 1)
+
+    def statistic(y: np.ndarray) -> float:
+        hits = np.zeros_like(expected)
+        np.add.at(hits, y, white)
+        score = (hits - expected) / np.sqrt(noise)
+        return float(np.sum(score**2) - np.sum(score * along) ** 2)
+
+    seen = statistic(labels)
+    drawn = [np.minimum(np.sum(edges < rng.random((len(p), 1)), 1), p.shape[1] - 1) for _ in range(EXCHANGES)]
+    values = np.array([statistic(y) for y in drawn])
+    rank = (1 + np.sum(values >= seen)) / (1 + EXCHANGES)
+    return Test(
+        float((seen - values.mean()) / max(values.std(), 1e-300)), float(rank), "score of the weights, standard deviations"
+    )
+
+
+def uniform_errors(scaled: np.ndarray) -> Test | None:
+    """Kolmogorov and Smirnov's distance of E/step (m,) from the uniform law on +-1/2."""
+    test = stats.kstest(scaled, stats.uniform(-0.5, 1).cdf)
+    return Test(float(test.statistic), float(test.pvalue), "Kolmogorov and Smirnov's distance")
+
+
+def error_variance(scaled: np.ndarray) -> Test | None:
+    """The mean square of E/step (m,) over 1/12: the square of a uniform number has mean 1/12, variance 1/180."""
+    power = float(np.mean(scaled**2))
+    score = (power - 1 / 12) / np.sqrt(1 / 180 / len(scaled))
+    return Test(12 * power, float(2 * stats.norm.sf(abs(score))), "variance over step^2/12")
+
+
+def uncorrelated(errors: np.ndarray, weights: np.ndarray) -> Test | None:
+    """Pearson's correlation of errors and weights (m,)."""
+    if len(errors) < 4 or np.ptp(errors) == 0 or np.ptp(weights) == 0:
+        return None
+    correlation, p = np.asarray(stats.pearsonr(errors, weights))
+    return Test(float(correlation), float(p), "correlation")
+
+
+def independent_rows(E: np.ndarray) -> Test | None:
+    """Sum of the squared correlations of all pairs of rows (K, d): mean and variance those of independent rows, gamma law."""
+    E = E[np.ptp(E, 1) > 0]
+    K, d = E.shape
+    if K < 2 or d < 4:
+        return None
+    pairs = K * (K - 1) / 2
+    r = np.corrcoef(E)[np.triu_indices(K, 1)]
+    total, mean, variance = float(np.sum(r**2)), pairs / (d - 1), pairs * 2 * (d - 2) / ((d - 1) ** 2 * (d + 1))
+    p = stats.gamma(mean**2 / variance, scale=variance / mean).sf(total)
+    return Test(float(np.mean(r)) if K > 2 else float(r[0]), float(p), "mean correlation of two rows")
+
+
+def independent_entries(scaled: np.ndarray, second: np.ndarray) -> Test | None:
+    """Power that the errors of each row (K, d), in steps, put into the logits, sum e'Se with S = E zz' (d, d), beside that of
+    independent uniform errors: exact mean and variance, gamma law, two-sided."""
+    K = len(scaled)
+    diagonal = np.diagonal(second)
+    mean = K * diagonal.sum() / 12
+    # e'Se: fourth cumulant of a uniform number -1/120, twice its squared variance for every pair
+    variance = K * (2 * np.sum(second**2) / 144 - np.sum(diagonal**2) / 120)
+    if not mean > 0:
+        return None
+    value = float(np.einsum("kd,de,ke->", scaled, second, scaled))
+    law = stats.gamma(mean**2 / variance, scale=variance / mean)
+    return Test(value / mean, float(2 * min(law.sf(value), law.cdf(value), 0.5)), "power in the logits over that expected")
+
+
+def gaussian_noise(scaled: np.ndarray, features: np.ndarray, rng: np.random.Generator) -> Test | None:
+    """Kolmogorov and Smirnov's distance from the normal law of the noise e'z/(|z| sqrt(1/12)) that rows of errors (K, d), in
+    steps, make of one of the features drawn for each row."""
+    z = features[rng.integers(len(features), size=len(scaled))]
+    norms = np.linalg.norm(z, axis=1)
+    if len(scaled) < 2 or norms.min() == 0:
+        return None
+    noise = np.sum(scaled * z, 1) / norms * np.sqrt(12)
+    test = stats.kstest(noise, stats.norm.cdf)
+    return Test(float(test.statistic), float(test.pvalue), "Kolmogorov and Smirnov's distance")
+
+
+def same_law(
+    one: np.ndarray, other: np.ndarray, labels: np.ndarray, others: np.ndarray, rng: np.random.Generator
+) -> Test | None:
+    """Energy distance of two sets of features, class by class, beside that of samples exchanged between them within each
+    class."""
+    parts = []
+    common = np.intersect1d(labels, others)
+    each = max(5, ROWS // max(1, len(common)) // 2)
+    for k in common:
+        a, b = one[labels == k][:each], other[others == k][:each]
+        if min(len(a), len(b)) >= 5:
+            z = np.concatenate([a, b])
+            squares = np.sum(z**2, 1)
+            gaps = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * z @ z.T, 0))
+            parts.append((gaps, np.repeat([0, 1], [len(a), len(b)])))
+    if not parts:
+        return None
+
+    def energy(gaps: np.ndarray, side: np.ndarray) -> float:
+        m = np.eye(2)[side] / np.bincount(side)[side][:, None]
+        both = m.T @ gaps @ m
+        return float(2 * both[0, 1] - both[0, 0] - both[1, 1]) * len(side)
+
+    seen = sum(energy(*part) for part in parts)
+    values = np.array([sum(energy(gaps, rng.permutation(side)) for gaps, side in parts) for _ in range(EXCHANGES)])
+    p = (1 + np.sum(values >= seen)) / (1 + EXCHANGES)
+    return Test(float((seen - values.mean()) / max(values.std(), 1e-300)), float(p), "energy distance, standard deviations")

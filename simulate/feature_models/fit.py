@@ -1,0 +1,107 @@
+"""``simulate fit``: a model of the features of each class from labelled samples."""
+
+import datetime
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from simulate.feature_models import gaussian, mixture, resampled
+from simulate.sampler import draw
+from theory.setting.errors import InputError
+from theory.setting.files import Features, features_of, write_statistics
+from theory.setting.misfit import grid, misfit
+from theory.setting.problem import Components, Problem, decide
+from theory.setting.record import version
+
+MODELS: dict[str, Callable[[Features, Problem], Components | None]] = {
+    "gaussian": lambda features, problem: None,
+    "mixture": mixture.components,
+    "resampled": resampled.components,
+}
+DRAWN = 2**17  # samples of the model that are held against the features, fewer where decisions on them are dear
+WORK = 2e11  # multiplications spent on those decisions
+ROWS = 2**13
+
+
+def fit(features: Features | Path | str, *, out: Path | str | None = None, classes=None, model: str = "gaussian") -> Problem:
+    """Fit a model of the features of each class, and say how far it is off.
+
+    * ``gaussian``: means and unbiased covariances, shrunk where a class has no more samples than features
+      (:func:`simulate.feature_models.gaussian.moments`).
+    * ``mixture``: four Gaussian components a class (:mod:`simulate.feature_models.mixture`).
+    * ``resampled``: the samples themselves, smoothed (:mod:`simulate.feature_models.resampled`).
+
+    The misfit: the distortions of a grid of compressed layers under the model, by Monte Carlo, held against those counted on
+    the samples (:mod:`theory.setting.misfit`); predictions add it to their interval as ``model``.
+
+    Args:
+        features: labelled features or a features file.
+        out: where to write the statistics file, if anywhere.
+        classes: only the samples and rows of these classes.
+        model: ``gaussian``, ``mixture`` or ``resampled``.
+
+    Returns:
+        The problem with ``counts`` and ``misfit``, float64.
+
+    Raises:
+        InputError: a bad file, an unknown model, or no class with two samples.
+    """
+    if model not in MODELS:
+        raise InputError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
+    features = features_of(features).restrict(classes)
+    priors, means, covariances, counts = gaussian.moments(features)
+    problem = Problem(
+        weights=features.weights,
+        bias=features.bias,
+        priors=priors,
+        means=means,
+        covariances=covariances,
+        counts=counts,
+        source_bits=features.source_bits,
+        provenance={
+            "source": features.provenance,
+            "model": model,
+            "n": len(features.labels),
+            "features_sha256": hashlib.sha256(np.ascontiguousarray(features.features).tobytes()).hexdigest(),
+            "date": datetime.date.today().isoformat(),
+            "by": f"simulate.fit {version()}",
+        },
+    )
+    problem = replace(problem, components=MODELS[model](features, problem))
+    problem = replace(problem, misfit=_misfit(features, problem))
+    if out is not None:
+        write_statistics(out, problem)
+    return problem
+
+
+def _misfit(features: Features, problem: Problem) -> float:
+    """tau of :func:`theory.setting.misfit.misfit`; the noise of the samples drawn is allowed for."""
+    layers = grid(problem.weights)
+    n = int(np.clip(WORK / problem.weights.size / (1 + len(layers)), 2**12, DRAWN))
+    z, y = draw(problem, n, np.random.default_rng(0))
+    heads = [problem.weights, *(layer.weights for layer in layers)]
+    model, seen = _shifts(z, y, heads, problem.bias), _shifts(features.features, features.labels, heads, problem.bias)
+    variance = (seen.changed - seen.distortion**2) / len(features.labels) + (model.changed - model.distortion**2) / n
+    return misfit(model.distortion - seen.distortion, model.flips, variance)
+
+
+class _Shifts:
+    """Of each layer but the first (B,): distortion, flips and changed correctness, counted."""
+
+    def __init__(self, n: int, total: np.ndarray):
+        self.distortion, self.flips, self.changed = total / n
+
+
+def _shifts(z: np.ndarray, y: np.ndarray, heads: list[np.ndarray], bias: np.ndarray) -> _Shifts:
+    total = np.zeros((3, len(heads) - 1))
+    for first in range(0, len(z), ROWS):
+        rows, labels = z[first : first + ROWS].astype(np.float64), y[first : first + ROWS]
+        before = decide(rows @ heads[0].T + bias)
+        for i, head in enumerate(heads[1:]):
+            after = decide(rows @ head.T + bias)
+            right, still = before == labels, after == labels
+            total[:, i] += np.sum(right) - np.sum(still), np.sum(before != after), np.sum(right != still)
+    return _Shifts(len(z), total)

@@ -1,0 +1,217 @@
+"""``simulate check``: tests of the right size and with power, effects that are those of the theory."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, pearsonr, shapiro, uniform
+
+import simulate.__main__
+from simulate.experiments import hypotheses, power
+from simulate.experiments import hypothesis_tests as tests
+from simulate.experiments.hypotheses import check
+from simulate.feature_models.fit import fit
+from simulate.generator import synthetic
+from simulate.sampler import draw
+from tests.problems import random_problem
+from tests.test_commands import code, one_line
+from tests.test_simulate_features import sample
+from theory import logit_noise
+from theory.error_model import uniform as uniform_model
+from theory.prediction import predict
+from theory.setting.compression import compress
+from theory.setting.errors import InputError
+from theory.setting.files import Features
+from theory.setting.precision import in_float64
+
+CHEAP = [
+    hypotheses.GAUSSIAN,
+    hypotheses.MARGINS,
+    hypotheses.UNIFORM,
+    hypotheses.VARIANCE,
+    hypotheses.WEIGHTS,
+    hypotheses.ROWS,
+    hypotheses.ENTRIES,
+    hypotheses.NOISE,
+]
+
+
+def test_holm():
+    np.testing.assert_allclose(tests.holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
+    np.testing.assert_allclose(tests.holm(np.array([0.5, 0.9])), [1.0, 1.0])
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_false_alarms_are_no_more_than_said(seed, name):
+    sets = 300
+    assert power.rejections(name, 0.0, sets=sets, seed=seed) <= power.most_false_alarms(sets)
+
+
+@pytest.mark.parametrize("name", sorted(set(power.CASES) - set(CHEAP)))
+def test_false_alarms_of_exchanged_labels(seed, name):
+    assert power.rejections(name, 0.0, sets=60, seed=seed) <= power.most_false_alarms(60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(power.CASES))
+def test_false_alarms_over_a_thousand_data_sets(seed, name):
+    assert power.rejections(name, 0.0, sets=1000, seed=seed) <= power.most_false_alarms(1000)
+
+
+@pytest.mark.parametrize("name", sorted(power.CASES))
+def test_what_is_far_from_true_is_rejected(seed, name):
+    farthest = power.CASES[name][2][-1]
+    assert power.rejections(name, farthest, sets=10, seed=seed) >= 8
+
+
+def test_kurtosis_has_the_moments_it_is_held_against(seed):
+    """Mardia's exact mean and variance, by 4,000 samples; the uncorrected mean d (d + 2) is seen to be wrong."""
+    rng, n, d = np.random.default_rng(seed), 40, 5
+    values = np.array([tests.kurtosis(rng.standard_normal((n, d))) for _ in range(4000)])
+    mean = d * (d + 2) * (n - 1) / (n + 1)
+    variance = 8 * d * (d + 2) * (n - 3) / (n + 1) ** 2 * (n - d - 1) / (n + 3) * (n - d + 1) / (n + 5)
+    assert abs(values.mean() - mean) < 4 * np.sqrt(variance / 4000)
+    assert abs(values.mean() - d * (d + 2)) > 20 * np.sqrt(variance / 4000)
+    assert values.var() == pytest.approx(variance, rel=0.2)
+    assert tests.kurtosis(np.ones((9, 2))) is None
+
+
+def p_of(test: tests.Test | None) -> float:
+    assert test is not None
+    return test.p_value
+
+
+def test_p_values_are_those_of_scipy(seed):
+    problem = random_problem(30, seed)
+    features = sample(problem, 800, np.random.default_rng(seed))
+    t = features.features @ (problem.weights[1] - problem.weights[0])
+    parts = [t[features.labels == k] for k in (0, 1)]
+    margins = min(1.0, 2 * min(float(shapiro((x - x.mean()) / x.std()).pvalue) for x in parts))
+    assert p_of(tests.gaussian_margins(features.features, features.labels, problem.weights)) == pytest.approx(margins)
+    layer = compress(problem.weights, "symmetric", 3)
+    E, W = (layer.weights - problem.weights) / layer.steps[0], problem.weights
+    found = hypotheses.error_tests(layer, features, np.random.default_rng(0))
+    assert p_of(found[hypotheses.UNIFORM]) == pytest.approx(float(kstest(E.ravel(), uniform(-0.5, 1).cdf).pvalue))
+    assert p_of(found[hypotheses.WEIGHTS]) == pytest.approx(float(np.asarray(pearsonr(E.ravel(), W.ravel()))[1]))
+
+
+def test_p_values_are_corrected_for_all_tests_once(seed):
+    """Holm's family: the four tests of the features, and six of the errors at each of two widths."""
+    features = sample(random_problem(12, seed), 400, np.random.default_rng(seed))
+    records = {(r["hypothesis"], r["bits"]): r["p_value"] for r in check(features, bits=[3, 8], seed=seed)}
+    rng, z, y = np.random.default_rng([seed, 1]), features.features, features.labels
+    raw: dict = {
+        hypotheses.GAUSSIAN: tests.gaussian_features(z, y),
+        hypotheses.MARGINS: tests.gaussian_margins(z, y, features.weights),
+        hypotheses.COVARIANCES: tests.equal_covariances(z, y, rng),
+        hypotheses.BAYES: tests.bayes_layer(z, y, z @ features.weights.T + features.bias, rng),
+    }
+    for width in (3, 8):
+        found = hypotheses.error_tests(compress(features.weights, "symmetric", width), features, rng)
+        raw |= {(name, width): test for name, test in found.items()}
+    assert len(raw) == 16
+    corrected = dict(zip(raw, tests.holm(np.array([p_of(test) for test in raw.values()])), strict=True))
+    for (name, width), p in records.items():
+        assert p == pytest.approx(corrected[name if name in corrected else (name, width)])
+
+
+@in_float64
+def test_the_effects_are_those_of_the_corrected_noise(seed):
+    """Tied rows double the error variance of the margin; a coarse step's errors with their gain and what is left."""
+    problem = random_problem(60, seed)
+    features = sample(problem, 400, np.random.default_rng(seed))
+    w = problem.weights[1] - problem.weights[0]
+    tied = replace(features, weights=np.stack([-w, w]) / 2)
+    found = {r["hypothesis"]: r for r in check(tied, bits=[4])}
+    model = uniform_model(tied.weights, compress(tied.weights, "symmetric", 4).steps)
+    labels = np.bincount(tied.labels) / 400
+    single, double = (
+        float(logit_noise.expected(tied, model._replace(rows=model.rows * x))[0].distortion @ labels) for x in (1, np.sqrt(2))
+    )
+    record = found["errors independent between rows"]
+    assert not record["holds"]
+    assert record["statistic"] == pytest.approx(-1)
+    assert record["distortion"] == pytest.approx(single)
+    assert record["effect"] == pytest.approx(double - single, rel=1e-6)
+
+    found = {r["hypothesis"]: r for r in check(features, bits=[2])}
+    layer = compress(problem.weights, "symmetric", 2)
+    E, W = layer.weights - problem.weights, problem.weights
+    alpha = np.sum(E * W) / np.sum(W**2)
+    plain = uniform_model(W, layer.steps)
+    left = np.sqrt(1 - alpha**2 * np.sum(W**2) / np.sum(E**2))
+    gained = plain._replace(mean=(1 + alpha) * W, rows=plain.rows * left)
+    with_gain, without = (float(logit_noise.expected(features, x)[0].distortion @ labels_of(features)) for x in (gained, plain))
+    assert found["errors uncorrelated with the weights"]["effect"] == pytest.approx(with_gain - without, rel=1e-6)
+    assert not found["errors uncorrelated with the weights"]["holds"]
+
+
+def labels_of(features: Features) -> np.ndarray:
+    return np.bincount(features.labels, minlength=features.classes) / len(features.labels)
+
+
+def test_gaussian_features_have_no_effect_but_noise(seed):
+    """Enough samples of a Gaussian problem with equal covariances and its Bayes rule: nothing of the features is rejected, and
+    every effect is within its noise; the distortion is that of ``predict``."""
+    problem = synthetic(classes=4, features=16, separation=2.5, layer="optimal", seed=seed)
+    z, y = draw(problem, 20_000, np.random.default_rng(seed))
+    features = Features(features=z, labels=y, weights=problem.weights, bias=problem.bias)
+    found = {r["hypothesis"]: r for r in check(features, bits=[3], training=features.take(np.arange(0, 20_000, 2)))}
+    for name in (hypotheses.GAUSSIAN, hypotheses.MARGINS, hypotheses.COVARIANCES, hypotheses.BAYES):
+        record = found[name]
+        assert record["p_value"] > 1e-3, name
+        assert abs(record["effect"]) < 4 * record["effect_standard_error"] + 0.1 * abs(record["distortion"]), name
+    (said,) = predict(fit(features), scheme="symmetric", bits=[3], errors="expected")
+    assert found[hypotheses.GAUSSIAN]["distortion"] == pytest.approx(said.distortion)
+    assert found[hypotheses.TRAINING]["p_value"] > 1e-3
+
+
+def test_norms_given_logits_are_those_of_the_gaussian_law(seed):
+    """E of the squared norm given all logits: exact where the logits determine the features, and on average."""
+    problem = random_problem(6, seed, K=4)
+    features = sample(problem, 40_000, np.random.default_rng(seed))
+    squares = hypotheses.norms_given_logits(features, problem) ** 2
+    own = np.sum(features.features**2, 1)
+    residual = own - squares
+    assert abs(residual.mean()) < 4 * residual.std() / 200
+    for regressor in (squares, features.features @ (problem.weights[0] - problem.weights[1])):
+        x = regressor - regressor.mean()
+        assert abs(np.mean(x * residual)) < 4 * np.std(x * residual) / 200
+    few = replace(features, weights=problem.weights, features=features.features)
+    pair = random_problem(1, seed)
+    line = sample(pair, 200, np.random.default_rng(seed))
+    np.testing.assert_allclose(hypotheses.norms_given_logits(line, pair) ** 2, np.sum(line.features**2, 1), rtol=1e-9)
+    assert few.classes == 4
+
+
+def test_check_is_sorted_speaks_and_says_what_it_cannot_tell(seed, tmp_path, capsys):
+    features = sample(random_problem(8, seed, K=3), 500, np.random.default_rng(seed))
+    records = check(features, bits=[3, 4])
+    effects = [abs(r["effect"]) for r in records]
+    assert effects == sorted(effects, reverse=True)
+    assert sorted(r["bits"] for r in records) == [3] * 10 + [4] * 10
+    assert all("points" in r["sentence"] for r in records)
+    few = features.take(np.concatenate([np.flatnonzero(features.labels == k)[:1] for k in range(3)]))
+    bare = {r["hypothesis"]: r for r in check(few)}
+    assert bare[hypotheses.GAUSSIAN]["p_value"] is None
+    assert bare[hypotheses.GAUSSIAN]["effect"] is None
+    assert "too few" in bare[hypotheses.GAUSSIAN]["sentence"]
+    assert bare[hypotheses.UNIFORM]["p_value"] is not None
+    with pytest.raises(InputError, match="same layer"):
+        check(features, training=replace(features, weights=2 * features.weights))
+    with pytest.raises(InputError, match="all 0"):
+        check(replace(features, weights=0 * features.weights))
+    path = tmp_path / "f.npz"
+    np.savez(path, features=features.features, labels=features.labels, weights=features.weights, bias=features.bias)
+    assert code(simulate.__main__, "check", path, "--training", path) == 0
+    assert "features as in training" in capsys.readouterr().out
+    assert code(simulate.__main__, "check", path, "--training", tmp_path / "none.npz") == 2
+    one_line(capsys, "none.npz")
+
+
+def test_one_output(seed):
+    problem = random_problem(12, seed, rows=1)
+    features = sample(problem, 300, np.random.default_rng(seed))
+    found = {r["hypothesis"]: r for r in check(features, bits=[3])}
+    assert found[hypotheses.ROWS]["p_value"] is None
+    assert found[hypotheses.GAUSSIAN]["effect"] is not None

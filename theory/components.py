@@ -1,0 +1,158 @@
+"""Classes that are mixtures of Gaussians, fitted ones or samples smoothed: what known and random layers do to them.
+
+Known layers: along lines, as :mod:`theory.lines` does for Gaussian classes, each line within one component, the components of a
+class in turn. Random layers: averaged over points drawn from the mixture (:mod:`theory.logit_noise`).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import qmc
+
+from theory import lines
+from theory.multiclass import LINE_SETS, Change, centred, root
+from theory.orthant import estimate, moved
+from theory.setting.files import Features
+from theory.setting.problem import Components, Problem
+from theory.spread import Average
+
+WORK = 2e7  # crossings of each class's lines, all heads
+LEAST, MOST = 2**7, 2**12  # lines of a class in one set
+TOGETHER = 2**16  # logits a compiled call
+POINTS = 2**16  # drawn for random layers
+
+
+@jax.jit
+def _along(points, picks, factor, gram, means, own) -> tuple[jax.Array, jax.Array]:
+    """(3, B, n) and (B, n): :func:`theory.lines.correctness` and flips of lines within components of one covariance.
+
+    Args:
+        points (n, r), picks (n,): in the unit cube. factor (H, K, r), gram (H, K, K): as :class:`theory.lines.Law`.
+        means: (H, K, n) of the logits in each line's component. own: the class.
+    """
+    images = jnp.einsum("hkr,nr->hkn", factor, jax.scipy.special.ndtri(points))
+    shares, length = jax.vmap(lines.directions, (None, 1, None))(own, means[0], gram[0])
+    rival = jax.vmap(lines.choose)(shares, picks[:, None])[:, 0]
+    pace = lines.inverse(jnp.take_along_axis(length, rival[:, None], 1)[:, 0])
+    slope = (gram[:, :, own][:, :, None] - gram[:, :, rival]) * pace[None, None]
+    tau = (images[0, own] - jnp.take_along_axis(images[0], rival[None], 0)[0]) * pace
+    start = images - slope * tau[None, None] + means
+    return lines.correctness(start, slope, own), lines.flips(start, slope)
+
+
+def known(problem: Problem, layers: np.ndarray, *, seed: int) -> tuple[list[Change], list[float]]:
+    """What each of the known compressed layers (B, rows, d) does, and the sampling variance of its distortion.
+
+    Kind: exact up to the reported errors.
+    """
+    weights = np.concatenate([problem.weights[None], layers])
+    bias = problem.bias
+    if weights.shape[1] == 1:  # one output: a first row of zeros
+        weights, bias = np.concatenate([0 * weights, weights], 1), np.concatenate([0 * bias, bias])
+    heads = centred(weights)
+    H = len(heads)
+    sums, variances = np.zeros((4, LINE_SETS, H - 1, problem.classes)), np.zeros(H - 1)
+    for k in np.flatnonzero(problem.priors > 0):
+        values, variance = _class(problem, heads, bias, int(k), seed)
+        sums[..., k] = values
+        variances += problem.priors[k] ** 2 * variance
+    right, made, mended, flipped = sums
+    shift, pi = made - mended, problem.priors
+    changes = [
+        Change(
+            before=1 - right[:, i].mean(0),
+            distortion=shift[:, i].mean(0),
+            flips=flipped[:, i].mean(0),
+            changed=(made + mended)[:, i].mean(0),
+            error=float(estimate(shift[:, i] @ pi).error),
+            flips_error=float(estimate(flipped[:, i] @ pi).error),
+            method="component_lines",
+        )
+        for i in range(H - 1)
+    ]
+    if problem.counts is None:
+        return changes, [0.0] * len(changes)
+    n = max(1, int(problem.counts.sum()))
+    between = [float(pi @ one.distortion**2 - (pi @ one.distortion) ** 2) / n for one in changes]
+    return changes, [b + float(v) for b, v in zip(between, variances, strict=True)]
+
+
+def _class(problem: Problem, heads: np.ndarray, bias: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(4, sets, B) averages of right, made, mended and flipped of class k, and the sampling variance (B,) of the change."""
+    assert problem.components is not None
+    H, K, _ = heads.shape
+    mixture, n = problem.components, int(np.clip(WORK / LINE_SETS / K**2 / H, LEAST, MOST))
+    sums, variance = np.zeros((4, LINE_SETS, H - 1)), np.zeros(H - 1)
+    for members, covariance in mixture.group(k):
+        shares = mixture.shares[members]
+        law = lines.law(heads, bias, mixture.means[members], root(covariance))
+        each = max(1, round(n * shares.sum() / len(members)))  # lines a component and set
+        block = max(1, TOGETHER // (H * K * LINE_SETS))
+        rank = law.factor.shape[-1]
+        of = np.tile(np.arange(len(members)), each)
+        size = max(1, int(np.ceil(np.log2(len(of)))))
+        seeds = ([seed, 15, k, int(members[0]), r] for r in range(LINE_SETS))
+        points = np.stack(
+            [qmc.Sobol(rank + 1, rng=np.random.default_rng(one)).random_base2(size)[: len(of)] for one in seeds], 1
+        )
+        own = np.zeros((LINE_SETS, H - 1, len(members)))
+        for first in range(0, len(of), block):
+            part = np.minimum(np.arange(first, first + block), len(of) - 1)  # one shape to compile
+            some = moved(jnp.asarray(points[part].reshape(-1, rank + 1)), jnp.zeros((1, rank + 1)))
+            means = jnp.asarray(np.moveaxis(law.means[of[part]], 0, -1).repeat(LINE_SETS, -1))
+            correct, flipped = _along(some[:, :-1], some[:, -1], law.factor, law.gram, means, jnp.asarray(k))
+            seen = np.concatenate([np.asarray(correct), np.asarray(flipped)[None]]).reshape(4, H - 1, block, LINE_SETS)
+            seen = seen[:, :, : len(of) - first]
+            each_share = shares[of[part[: seen.shape[2]]]] / each
+            sums += np.einsum("qbns,n->qsb", seen, each_share)
+            change = np.moveaxis(seen[1] - seen[2], -1, 0) / each  # (sets, B, n)
+            np.add.at(np.moveaxis(own, -1, 0), of[part[: seen.shape[2]]], np.moveaxis(change, -1, 0))
+        variance += _between_samples(own, shares)
+    if problem.counts is None:
+        return sums, variance
+    count = max(1, int(problem.counts[k]))
+    D = (sums[1] - sums[2]).mean(0)
+    if len(mixture.means[mixture.classes == k]) >= count:  # the samples themselves
+        return sums, np.maximum(variance - D**2, 0) / count
+    return sums, np.maximum((sums[1] + sums[2]).mean(0) - D**2, 0) / count
+
+
+def _between_samples(own: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(B,): the share-weighted mean square of each component's change (sets, B, components), the noise of the lines removed."""
+    noise = own.var(0, ddof=1) / len(own)
+    return (own.mean(0) ** 2 - noise) @ shares
+
+
+def draw(problem: Problem, seed: int) -> Features:
+    """Points of the features' law, labelled, each class in proportion to its prior, each component to its share."""
+    mixture, K, d = problem.components, problem.classes, problem.features
+    if mixture is None:
+        covariances = np.broadcast_to(problem.covariances, (K, d, d))
+        mixture = Components(classes=np.arange(K), shares=np.ones(K), means=problem.means, covariances=covariances)
+    rng, parts, labels = np.random.default_rng([seed, 16]), [], []
+    for k in np.flatnonzero(problem.priors > 0):
+        n = max(2, round(POINTS * problem.priors[k]))
+        for members, covariance in mixture.group(int(k)):
+            shares = mixture.shares[members]
+            count = max(1, round(n * shares.sum()))
+            # every component its share of a sorted row of points, with a random start: stratified
+            at = (np.arange(count) + rng.random()) / count * shares.sum()
+            chosen = members[np.minimum(np.searchsorted(np.cumsum(shares), at), len(members) - 1)]
+            noise = rng.standard_normal((count, d)) @ root(covariance).T
+            parts.append(mixture.means[chosen] + noise)
+            labels.append(np.full(count, k))
+    return Features(
+        features=np.concatenate(parts),
+        labels=np.concatenate(labels),
+        weights=problem.weights,
+        bias=problem.bias,
+        source_bits=problem.source_bits,
+        provenance=problem.provenance,
+    )
+
+
+def of_the_fit(problem: Problem, average: Average, variance: np.ndarray, drawn: int) -> tuple[Average, np.ndarray]:
+    """The average over drawn points with their noise in its error, and the sampling variance that the fit's samples leave."""
+    error = average.error + 1.96 * float(np.sqrt(variance.mean()))
+    n = 0 if problem.counts is None else int(problem.counts.sum())
+    return average._replace(error=error), variance * (drawn / n if n else 0.0)
