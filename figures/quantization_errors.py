@@ -64,10 +64,10 @@ def draw(table: list[dict[str, Any]]):
         law.stairs(density, BINS, color=color, linestyle=line, linewidth=1.2, label=f"{bits} bits")
     expected = 1 / (BINS[1] - BINS[0])
     noise = 1.96 * np.sqrt(expected / weights)
-    law.fill_between([-0.5, 0.5], 1 - noise, 1 + noise, color="0.85", label="uniform, 95 %")
+    law.fill_between([-0.5, 0.5], 1 - noise, 1 + noise, color="0.85", label="uniform, 95 %", zorder=0)
     law.set(xlabel="error/step", ylabel="density", title="shipped ResNet-20, one step")
-    law.set_ylim(0, 3)
-    law.legend(loc="upper right")
+    law.set_ylim(0, 3.6)
+    law.legend(loc="upper left", ncols=2)
     theory = sorted((one for one in table if one["kind"] == "theory"), key=lambda one: one["ratio"])
     for axis, key, label in ((variance, "value", "variance/(step²/12)"), (correlation, "x", "correlation with the weights")):
         axis.plot(

@@ -52,10 +52,8 @@ def draw(table: list[dict[str, Any]]):
         axis.set_xscale("symlog", linthresh=0.1)
         ticks = [-10, -1, -0.1, 0, 0.1, 1, 10]
         axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
-        axis.set_yticks(range(len(order)), order)
-        axis.set(
-            title=f"{width} bits", xlabel="change of the expected distortion\n(percentage points, 95 % of its sampling noise)"
-        )
+        axis.set_yticks(range(len(order)), [name.replace("^2", "²") for name in order])
+        axis.set(title=f"{width} bits", xlabel="change of the expected distortion\n(percentage points, bars: 95 %)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, title="filled: rejected (Holm, 5 %)", title_fontsize=7)
     return figure

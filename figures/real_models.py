@@ -44,7 +44,7 @@ def draw(table: list[dict[str, Any]]):
                 axis.errorbar(
                     x,
                     y,
-                    yerr=[np.maximum(x - low, 0), np.maximum(high - x, 0)],
+                    xerr=[np.maximum(x - low, 0), np.maximum(high - x, 0)],
                     fmt="osD^"[i],
                     color=color,
                     markersize=2.6,
@@ -58,7 +58,7 @@ def draw(table: list[dict[str, Any]]):
         inside = np.mean([one["low"] <= one["distortion"] <= one["high"] for one in rows])
         noise = np.sum([3.92 * np.sqrt(one["flip_rate"] / one["n"]) for one in rows])
         width = np.sum([one["high"] - one["low"] for one in rows]) / noise
-        axis.set_title(f"{model}\n{inside:.0%} inside 95 %, width {width:.2f}")
+        axis.set_title(f"{model}\n{inside:.0%} inside 95 %, width {width:.2f}", fontsize=7)
         axis.set_xscale("symlog", linthresh=0.5)
         axis.set_yscale("symlog", linthresh=0.5)
         ticks = [-0.5, 0, 0.5, 2, 10, 30]
@@ -66,12 +66,14 @@ def draw(table: list[dict[str, Any]]):
         axis.set_yticks(ticks, [f"{x:g}" for x in ticks])
         axis.minorticks_off()
         axis.set_xlabel("predicted (points)")
-    axes[0].set_ylabel("measured (points), bars: predicted 95 %")
+    axes[0].set_ylabel("measured (percentage points)")
     for i, network in enumerate(networks):
         axes[0].plot([], [], "osD^"[i], color="0.3", markerfacecolor="none", linestyle="none", label=network)
     for bits, color in ((2, "#D55E00"), (3, "#E69F00"), (4, "#009E73"), (5, "#0072B2"), (6, "#000000")):
         axes[0].plot([], [], "_", color=color, markeredgewidth=2, linestyle="none", label=f"{bits} bits")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5)
-    figure.suptitle("distortion of the last layer on images not fitted; width over that of the flips' sampling noise")
+    figure.suptitle(
+        "distortion on images not fitted; bars: predicted 95 % interval, its width over the sampling noise of the flips"
+    )
     return figure

@@ -103,7 +103,8 @@ def _add_extract(commands) -> None:
     command.add_argument(
         "--network",
         required=True,
-        help=f"{', '.join(NETWORKS)}; module:factory for any PyTorch classifier; or a .keras, .h5 or .onnx file",
+        help=f"{', '.join(NETWORKS)}; module:factory for any PyTorch classifier; a .keras, .h5 or .onnx file; a "
+        "SavedModel folder",
     )
     command.add_argument("--checkpoint", metavar="FILE", help="weights of a PyTorch network: .pt, .th or .safetensors")
     command.add_argument(

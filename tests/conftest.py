@@ -38,3 +38,8 @@ def cifar10_dir() -> Path:
 @pytest.fixture(scope="session")
 def resnet_dir() -> Path:
     return _folder("RESNET_DIR")
+
+
+@pytest.fixture(scope="session")
+def imagenet_dir() -> Path:
+    return _folder("IMAGENET_SAMPLE_DIR")

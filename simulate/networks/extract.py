@@ -48,7 +48,7 @@ def extract(
 
     Args:
         network: ``resnet20``, 32, 44, 56 or 110; ``module:factory`` for any PyTorch classifier; a ``.keras``, ``.h5`` or
-            ``.onnx`` file.
+            ``.onnx`` file; a TensorFlow SavedModel folder.
         checkpoint: the file of a PyTorch network's weights: .pt, .th (tensors only) or .safetensors.
         data: CIFAR-10 or CIFAR-100, folder or archive, binary or Python version; or a folder of one folder a class; or, with
             ``labels``, a folder of images.
@@ -164,8 +164,13 @@ def _expected_files(network: str, checkpoint: Path | str | None) -> None:
             raise InputError(f"checkpoint: expected none beside {network}, which holds its weights, got {checkpoint}")
         if not Path(network).is_file():
             raise InputError(f"{network}: expected a {suffix} file, found none")
+    elif Path(network).is_dir():
+        if not (Path(network) / "saved_model.pb").is_file():
+            raise InputError(f"{network}: expected a SavedModel folder, found no saved_model.pb in it")
+        if checkpoint is not None:
+            raise InputError(f"checkpoint: expected none beside {network}, which holds its weights, got {checkpoint}")
     elif network not in NAMES and ":" not in network:
-        known = f"{', '.join(NAMES)}, module:factory, or a {', '.join(FILES)} file"
+        known = f"{', '.join(NAMES)}, module:factory, a {', '.join(FILES)} file, or a SavedModel folder"
         raise InputError(f"network: expected one of {known}, got {network!r}")
     else:
         try:
@@ -182,6 +187,10 @@ def _opened(network: str, checkpoint: Path | str | None, images: np.ndarray) -> 
         from simulate.networks.onnx_networks import open_onnx
 
         return open_onnx(network, images)
+    if Path(network).is_dir():
+        from simulate.networks.tensorflow_networks import open_saved_model
+
+        return open_saved_model(network, images)
     if suffix in FILES:
         from simulate.networks.keras_networks import open_keras
 
