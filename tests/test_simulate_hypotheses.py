@@ -97,7 +97,7 @@ def test_p_values_are_those_of_scipy(seed):
 
 def test_p_values_are_corrected_for_all_tests_once(seed):
     """Holm's family: the four tests of the features, and six of the errors at each of two widths."""
-    features = sample(random_problem(12, seed), 400, np.random.default_rng(seed))
+    features = sample(random_problem(12, seed, K=5), 800, np.random.default_rng(seed))
     records = {(r["hypothesis"], r["bits"]): r["p_value"] for r in check(features, bits=[3, 8], seed=seed)}
     rng, z, y = np.random.default_rng([seed, 1]), features.features, features.labels
     raw: dict = {
