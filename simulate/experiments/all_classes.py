@@ -1,8 +1,9 @@
 """``python -m simulate.experiments.all_classes [FEATURES]``: a real network, all its classes at once, predicted from one half
-of its test images and measured on the other, three ways. Without features the shipped network, from its statistics alone.
+of its test images and measured on the other, five ways. Without features the shipped network, from its statistics alone.
 
-Gaussian actual: statistics fitted on the half, the compressed weights known. Gaussian expected: the step alone.
-Distribution-free expected: random errors averaged over the features of the half themselves.
+Gaussian: statistics fitted on the half, the compressed weights known (actual) or the step alone (expected); left out where no
+class has two samples. Distribution-free: the features of the half themselves, with calibrated posteriors in the place of labels
+(actual), random errors by the step alone (expected) or with the moments of the layer's own (adapted).
 """
 
 import itertools
@@ -11,17 +12,20 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+
 from simulate.counting import measure
 from simulate.experiments.halves import BITS, NAME, read_table, shipped, split, summary, write_table
 from simulate.feature_models.fit import fit
 from theory.prediction import predict
 from theory.setting.compression import SCHEMES
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
+from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_features
 from theory.setting.record import Record
 
-WAYS = ("Gaussian, actual", "Gaussian, expected", "distribution-free, expected")
+GAUSSIAN = ("Gaussian, actual", "Gaussian, expected")
+WAYS = (*GAUSSIAN, "distribution-free, actual", "distribution-free, expected", "distribution-free, adapted")
 
 
 def all_classes(
@@ -29,12 +33,13 @@ def all_classes(
 ) -> list[dict]:
     """A row per way, scheme, granularity and width: predicted distortion, interval and flips beside the measured ones."""
     fitted, other = split(features, seed)
-    problem, n = fit(fitted), len(other.labels)
-    cells = list(itertools.product(WAYS, schemes, (False, True)))
+    n, gaussian = len(other.labels), np.bincount(fitted.labels).max() > 1
+    problem = fit(fitted) if gaussian else None
+    cells = list(itertools.product(WAYS if gaussian else WAYS[len(GAUSSIAN) :], schemes, (False, True)))
     rows = []
     for way, scheme, channel in progress(cells, what="predicting", unit="cell"):
         question: dict = dict(scheme=scheme, bits=bits, per_channel=channel)
-        subject, errors = (fitted if "free" in way else problem), way.rsplit(" ", 1)[1]
+        subject, errors = (problem if problem is not None and way in GAUSSIAN else fitted), way.rsplit(" ", 1)[1]
         predictions = predict(subject, errors=errors, test_size=n, seed=seed, **question)
         for one, seen in zip(predictions, measure(other, **question), strict=True):
             rows.append(_row(way, one, n, seen.distortion, seen.flip_rate))
@@ -62,7 +67,7 @@ def shipped_rows(*, seed: int = 0) -> list[dict]:
     """The same rows for the shipped network, the Gaussian ways: its statistics against its counts on the other half."""
     problem, rows = shipped()[0], []
     counts = {(seen["scheme"], seen["granularity"], seen["bits"]): seen for seen in shipped_classes()}
-    cells = list(itertools.product(WAYS[:2], SCHEMES, (False, True)))
+    cells = list(itertools.product(GAUSSIAN, SCHEMES, (False, True)))
     for way, scheme, channel in progress(cells, what="predicting", unit="cell"):
         n, errors = next(iter(counts.values()))["n"], way.rsplit(" ", 1)[1]
         question: dict = dict(scheme=scheme, bits=BITS, per_channel=channel, errors=errors, test_size=n, seed=seed)
@@ -95,6 +100,9 @@ def shipped_classes() -> list[dict]:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="simulate.experiments.all_classes", description=__doc__)
     parser.add_argument("features", nargs="?", help="a features file; without it the shipped network")
+    parser.add_argument(
+        "--bits", type=whole_number(1), nargs="+", default=list(BITS), metavar="B", help="of a features file (default 2 to 6)"
+    )
     parser.add_argument("--out", metavar="DIR", help="only write the counts of the half measured there")
     add_seed(parser)
     add_json(parser)
@@ -106,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _, other = split(read_features(a.features), a.seed)
             write_table(Path(a.out) / f"{NAME}_all_classes.csv", measured_classes(other))
             return 0
-        rows = all_classes(read_features(a.features), seed=a.seed) if a.features else shipped_rows(seed=a.seed)
+        rows = all_classes(read_features(a.features), bits=a.bits, seed=a.seed) if a.features else shipped_rows(seed=a.seed)
         if a.json:
             print_json(rows)
             return 0
