@@ -130,6 +130,16 @@ def test_without_labels(seed, tmp_path, capsys):
         measure(unknown, **QUESTION)
 
 
+def test_no_flip_seen_is_not_no_flip(seed):
+    features = features_of(problem_of(seed), 200, np.random.default_rng(seed))
+    (record,) = predict(features, scheme="symmetric", bits=[16])
+    assert record.distortion == record.flip_rate == 0
+    assert record.interval[0] < -1 / 200
+    assert record.interval[1] > 1 / 200
+    assert any("no decision changes" in warning for warning in record.warnings)
+    assert not any("no decision" in warning for warning in predict(features, scheme="symmetric", bits=[2])[0].warnings)
+
+
 def test_one_output_and_two_rows_agree(seed):
     problem = synthetic(classes=2, features=9, separation=1.5, layer="optimal", seed=seed)
     two = features_of(problem, 2000, np.random.default_rng(seed))

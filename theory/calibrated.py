@@ -12,7 +12,6 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from theory.binary import evaluate
-from theory.setting.compression import Compressed
 from theory.setting.files import Features
 from theory.setting.misfit import FLOOR, grid, misfit
 from theory.setting.problem import decide
@@ -68,11 +67,12 @@ class Posteriors(NamedTuple):
         priors = np.maximum(self.priors, 1e-300)
         D = change.sum() / n
         slope = (_of(self.slope[flipped], old) - _of(self.slope[flipped], new)).sum() / n
-        sampling = max(float(np.sum(change**2) / n - D**2), 0.0) / n
+        # where no decision is seen to change, one that was not seen is allowed for
+        sampling = max(float(np.sum(change**2) / n - D**2), 0.0) / n if len(flipped) else 1 / n**2
         return Counted(
             distortion=by_class / n / priors,
             flips=rows.sum(0) / n / priors,
-            changed=float((made + mended).sum() / n),
+            changed=float((made + mended).sum() / n) if len(flipped) else 1 / n,
             variance=sampling + (slope * self.log_error) ** 2,
         )
 
@@ -140,9 +140,14 @@ def misfit_of(features: Features, given: Posteriors) -> float:
     return max(FLOOR, misfit(*np.array(cells, float).reshape(-1, 3).T))
 
 
-def warnings(features: Features, calibration: Calibration, given: Posteriors, layer: Compressed, D: float) -> list[str]:
-    """The sentences for one record."""
+def warnings(features: Features, calibration: Calibration, given: Posteriors, flips: float, D: float) -> list[str]:
+    """The sentences for one record of a layer with this flip rate and distortion."""
     sentences = []
+    if flips == 0:
+        sentences.append(
+            f"no decision changes on {len(given.posterior)} samples: flips are below {3 / len(given.posterior):.2g} with 95 % "
+            "confidence, and the interval allows for one"
+        )
     if D < 0:
         sentences.append(f"negative distortion ({D:.3g}): this compression happens to move the layer towards a better one")
     if not features.labelled:

@@ -262,7 +262,7 @@ def _posterior_counts(
         one = given.count(layer.weights)
         D = float(one.distortion @ priors)
         draws = Draws("known", *(np.array([x]) for x in (D, one.changed, one.variance)))
-        warnings = tuple(calibrated.warnings(features, calibration, given, layer, D))
+        warnings = tuple(calibrated.warnings(features, calibration, given, float(one.flips @ priors), D))
         average = Average(one.distortion, one.flips, 0.0)
         outcomes.append(Outcome("posterior_count", before, average, draws, notes, misfit, warnings))
     return priors, outcomes
