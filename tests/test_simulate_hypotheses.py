@@ -18,7 +18,7 @@ from tests.test_commands import code, one_line
 from tests.test_simulate_features import sample
 from theory import logit_noise
 from theory.error_model import uniform as uniform_model
-from theory.prediction import predict
+from theory.prediction import mean_distortion, predict
 from theory.setting.compression import compress
 from theory.setting.errors import InputError
 from theory.setting.files import Features
@@ -65,15 +65,42 @@ def test_what_is_far_from_true_is_rejected(seed, name):
 
 
 def test_kurtosis_has_the_moments_it_is_held_against(seed):
-    """Mardia's exact mean and variance, by 4,000 samples; the uncorrected mean d (d + 2) is seen to be wrong."""
+    """Mardia's exact mean and variance, by 4,000 sets of samples; the uncorrected mean d (d + 2) is seen to be wrong."""
     rng, n, d = np.random.default_rng(seed), 40, 5
-    values = np.array([tests.kurtosis(rng.standard_normal((n, d))) for _ in range(4000)])
-    mean = d * (d + 2) * (n - 1) / (n + 1)
-    variance = 8 * d * (d + 2) * (n - 3) / (n + 1) ** 2 * (n - d - 1) / (n + 3) * (n - d + 1) / (n + 5)
-    assert abs(values.mean() - mean) < 4 * np.sqrt(variance / 4000)
-    assert abs(values.mean() - d * (d + 2)) > 20 * np.sqrt(variance / 4000)
-    assert values.var() == pytest.approx(variance, rel=0.2)
-    assert tests.kurtosis(np.ones((9, 2))) is None
+    values = tests.kurtosis(rng.standard_normal((4000, n, d)))
+    scores = tests._standard(values, n, d)
+    assert abs(scores.mean()) < 4 / np.sqrt(4000)
+    assert scores.std() == pytest.approx(1, rel=0.1)
+    assert abs(values.mean() - d * (d + 2)) > 20 * values.std() / np.sqrt(4000)
+    assert np.isnan(tests.kurtosis(np.ones((1, 9, 2)))).all()
+    z = rng.standard_normal((7, 2))  # by the definition, one pair of samples at a time
+    covariance = np.cov(z.T, bias=True)
+    direct = np.mean([(x @ np.linalg.solve(covariance, x)) ** 2 for x in z - z.mean(0)])
+    assert tests.kurtosis(z[None])[0] == pytest.approx(direct)
+
+
+@pytest.mark.parametrize(("classes", "each", "features"), [(3, 20, 1), (3, 25, 2), (2, 60, 8), (3, 30, 40)])
+def test_false_alarms_of_other_shapes(seed, classes, each, features):
+    """One feature, few samples, more features than samples a class: Gaussian, equal covariances."""
+    alarms = np.zeros(2)
+    for i in range(60):
+        rng = np.random.default_rng([seed, i])
+        y = np.repeat(np.arange(classes), each)
+        z = rng.standard_normal((len(y), features)) + y[:, None]
+        for which, test in enumerate((tests.gaussian_features(z, y), tests.equal_covariances(z, y, rng))):
+            alarms[which] += test is not None and test.p_value < power.LEVEL
+    assert alarms.max() <= power.most_false_alarms(60), alarms
+
+
+def test_constant_features_change_nothing(seed):
+    """A dead feature and one that another repeats, as after a ReLU."""
+    features = sample(random_problem(6, seed, K=3), 600, np.random.default_rng(seed))
+    z = np.exp(0.3 * features.features)
+    more = np.concatenate([z, np.zeros((600, 1)), z[:, :1]], 1)
+    plain, dead = (tests.gaussian_features(x, features.labels) for x in (z, more))
+    assert plain is not None
+    assert dead is not None
+    assert dead.statistic == pytest.approx(plain.statistic)
 
 
 def p_of(test: tests.Test | None) -> float:
@@ -95,22 +122,25 @@ def test_p_values_are_those_of_scipy(seed):
     assert p_of(found[hypotheses.WEIGHTS]) == pytest.approx(float(np.asarray(pearsonr(E.ravel(), W.ravel()))[1]))
 
 
-def test_p_values_are_corrected_for_all_tests_once(seed):
-    """Holm's family: the four tests of the features, and six of the errors at each of two widths."""
+def test_p_values_are_corrected_in_two_families(seed):
+    """The four tests of the features, whatever the widths; and six of the errors at each of two widths."""
     features = sample(random_problem(12, seed, K=5), 800, np.random.default_rng(seed))
     records = {(r["hypothesis"], r["bits"]): r["p_value"] for r in check(features, bits=[3, 8], seed=seed)}
     rng, z, y = np.random.default_rng([seed, 1]), features.features, features.labels
-    raw: dict = {
+    of_features: dict = {
         hypotheses.GAUSSIAN: tests.gaussian_features(z, y),
         hypotheses.MARGINS: tests.gaussian_margins(z, y, features.weights),
         hypotheses.COVARIANCES: tests.equal_covariances(z, y, rng),
         hypotheses.BAYES: tests.bayes_layer(z, y, z @ features.weights.T + features.bias, rng),
     }
+    of_errors: dict = {}
     for width in (3, 8):
         found = hypotheses.error_tests(compress(features.weights, "symmetric", width), features, rng)
-        raw |= {(name, width): test for name, test in found.items()}
-    assert len(raw) == 16
-    corrected = dict(zip(raw, tests.holm(np.array([p_of(test) for test in raw.values()])), strict=True))
+        of_errors |= {(name, width): test for name, test in found.items()}
+    assert (len(of_features), len(of_errors)) == (4, 12)
+    corrected: dict = {}
+    for family in (of_features, of_errors):
+        corrected |= dict(zip(family, tests.holm(np.array([p_of(test) for test in family.values()])), strict=True))
     for (name, width), p in records.items():
         assert p == pytest.approx(corrected[name if name in corrected else (name, width)])
 
@@ -144,6 +174,64 @@ def test_the_effects_are_those_of_the_corrected_noise(seed):
     with_gain, without = (float(logit_noise.expected(features, x)[0].distortion @ labels_of(features)) for x in (gained, plain))
     assert found["errors uncorrelated with the weights"]["effect"] == pytest.approx(with_gain - without, rel=1e-6)
     assert not found["errors uncorrelated with the weights"]["holds"]
+
+
+@in_float64
+def test_effects_lead_from_what_is_assumed_to_what_was_measured(seed):
+    """Clearly unequal covariances, a perturbed layer: signs and values of the effects, not only their size."""
+    problem = random_problem(10, seed, K=3)
+    problem = replace(problem, covariances=problem.covariances * np.array([0.5, 1.0, 2.0])[:, None, None])
+    features = sample(problem, 4000, np.random.default_rng(seed))
+    found = {r["hypothesis"]: r for r in check(features, bits=[2], training=features.take(np.arange(500)))}
+    fitted, steps = fit(features), compress(features.weights, "symmetric", 2).steps
+    measured = mean_distortion(fitted, steps)
+    one = np.tensordot(fitted.priors, fitted.covariances, 1)
+    covariances = found[hypotheses.COVARIANCES]
+    assert covariances["distortion"] == pytest.approx(mean_distortion(replace(fitted, covariances=one), steps))
+    assert covariances["distortion"] + covariances["effect"] == pytest.approx(measured)
+    there = found[hypotheses.TRAINING]
+    assert there["distortion"] == pytest.approx(mean_distortion(fit(features.take(np.arange(500))), steps))
+    assert there["distortion"] + there["effect"] == pytest.approx(measured)
+    layer, labels = compress(features.weights, "symmetric", 2), labels_of(features)
+    E, plain = layer.weights - features.weights, uniform_model(features.weights, layer.steps)
+    free, loud = (
+        float(logit_noise.expected(features, model)[0].distortion @ labels)
+        for model in (plain, plain._replace(rows=np.full(3, np.sqrt(np.mean(E**2)))))
+    )
+    assert found[hypotheses.GAUSSIAN]["distortion"] + found[hypotheses.GAUSSIAN]["effect"] == pytest.approx(free)
+    assert found[hypotheses.VARIANCE]["effect"] == pytest.approx(loud - free, rel=1e-6)
+
+
+def test_the_effect_of_the_bayes_rule_is_that_of_other_labels(seed):
+    """Labels that follow the layer's posteriors: no effect beyond noise. Labels that are always right: the effect is positive,
+    errors cost more than the posteriors say."""
+    problem = synthetic(classes=4, features=16, separation=2.0, layer="optimal", seed=seed)
+    z, y = draw(problem, 6000, np.random.default_rng(seed))
+    features = Features(features=z, labels=y, weights=problem.weights, bias=problem.bias)
+    record = next(r for r in check(features, bits=[2]) if r["hypothesis"] == hypotheses.BAYES)
+    assert abs(record["effect"]) < 4.5 * record["effect_standard_error"]
+    decided = np.argmax(z @ problem.weights.T + problem.bias, 1)
+    swapped = np.where(np.arange(6000) % 25 == 0, (decided + 1) % 4, decided)
+    record = next(r for r in check(replace(features, labels=swapped), bits=[2]) if r["hypothesis"] == hypotheses.BAYES)
+    assert not record["holds"]
+    assert record["effect"] > 3 * record["effect_standard_error"]
+
+
+def test_the_error_of_an_effect_is_that_of_other_errors(seed):
+    """Layers whose errors are uniform: effects over what is said of their noise stay of order 1, positive features included."""
+    scores = []
+    for i in range(8):
+        rng = np.random.default_rng([seed, i])
+        z = np.abs(rng.standard_normal((400, 30))) + 0.3 * np.eye(30)[rng.integers(30, size=400)]
+        W = rng.standard_normal((6, 30))
+        features = Features(features=z, labels=np.argmax(z @ W.T, 1), weights=W, bias=np.zeros(6))
+        effects = hypotheses._error_effects(hypotheses._Base(features, compress(W, "symmetric", 5), i))
+        for name in (hypotheses.VARIANCE, hypotheses.WEIGHTS, hypotheses.ENTRIES, hypotheses.ROWS):
+            effect = effects[name][1]
+            assert effect is not None
+            scores.append(effect.change / effect.error)
+    assert np.mean(np.square(scores)) < 3
+    assert np.max(np.abs(scores)) < 5
 
 
 def labels_of(features: Features) -> np.ndarray:

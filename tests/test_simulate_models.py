@@ -24,11 +24,12 @@ from theory.setting.files import Features, read_statistics, write_arrays, write_
 from theory.setting.problem import Components, Problem, margin
 
 
-def two_humps(seed: int, n: int, K: int = 3, d: int = 6) -> Features:
-    """Every class two Gaussians far apart: nothing one Gaussian can say."""
-    rng, problem = np.random.default_rng(seed), random_problem(d, seed, K=K)
+def two_humps(seed: int, n: int, K: int = 3, d: int = 6, sampled: int = 0) -> Features:
+    """Every class two Gaussians far apart: nothing one Gaussian can say. ``sampled`` numbers the samples of such a problem."""
+    rng, problem = np.random.default_rng([seed, sampled]), random_problem(d, seed, K=K)
     features = sample(problem, n, rng)
-    side = 2.5 * np.sqrt(np.diagonal(problem.covariance(0))) * rng.standard_normal((K, d))
+    normals = np.random.default_rng(seed).standard_normal((K, d))
+    side = 2.5 * np.sqrt(np.diagonal(problem.covariance(0))) * normals
     z = features.features + side[features.labels] * np.sign(rng.standard_normal((n, 1)))
     return replace(features, features=z, source_bits=64)
 
@@ -147,6 +148,13 @@ def test_the_better_model_has_the_smaller_misfit_and_is_found(seed):
     assert off["gaussian"] > 2 * max(off["mixture"], off["resampled"], 0.02)
     (record,) = predict(fit(features), scheme="symmetric", bits=[2], test_size=1000)
     assert record.interval_sources["model"] == pytest.approx(off["gaussian"] * record.flip_rate)
+    wide, narrow = (
+        predict(replace(fit(features), misfit=x), scheme="symmetric", bits=[2], test_size=1000)[0] for x in (0.3, 0.02)
+    )
+    widths = [x.interval[1] - x.interval[0] for x in (wide, narrow)]
+    said = [3.92 * np.sqrt(sum(s**2 for s in x.interval_sources.values())) for x in (wide, narrow)]
+    np.testing.assert_allclose(widths, said, rtol=0.05)
+    assert widths[0] > 1.5 * widths[1]
     exact = replace(fit(features), misfit=None)
     assert predict(exact, scheme="symmetric", bits=[2])[0].interval_sources["model"] == 0
     rows = held_out(features, seed=seed)
@@ -155,6 +163,32 @@ def test_the_better_model_has_the_smaller_misfit_and_is_found(seed):
         for model in ALL
     }
     assert gap["gaussian"] > 1.5 * min(gap["mixture"], gap["resampled"])
+
+
+@pytest.mark.parametrize("model", ["mixture", "resampled"])
+def test_the_statistics_source_is_the_spread_over_samples(seed, model):
+    """Fitted again on 25 other samples: the predicted distortion varies about as much as it says, a mixture less."""
+    found, said = [], []
+    for i in range(25):
+        problem = fit(two_humps(seed, 600, sampled=i), model=model)
+        (record,) = predict(problem, scheme="symmetric", bits=[2])
+        found.append(record.distortion)
+        said.append(record.interval_sources["statistics"])
+    ratio = np.std(found) / np.sqrt(np.mean(np.square(said)))
+    assert 0.35 < ratio < 1.5, ratio
+
+
+def test_dead_features_do_not_collapse_mixtures(seed):
+    """All samples in the first component of a class: one Gaussian, whatever was asked."""
+    features = two_humps(seed, 600)
+    dead = replace(
+        features,
+        features=np.concatenate([features.features, np.zeros((600, 1))], 1),
+        weights=np.concatenate([features.weights, np.ones((3, 1))], 1),
+    )
+    parts = parts_of(fit(dead, model="mixture"))
+    assert parts.shares.max() < 0.8
+    assert len(np.unique(parts.shares.round(6))) > 4
 
 
 def test_mixtures_find_their_components(seed):

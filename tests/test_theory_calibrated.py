@@ -88,6 +88,29 @@ def test_it_knows_more_than_the_labels(seed):
     assert np.std(said) == pytest.approx(np.sqrt(np.mean(np.square(reported))), rel=0.25)
 
 
+def test_the_temperature_is_in_the_variance(seed):
+    """By a finite difference: the distortions at one deviation of log T on either side."""
+    problem = problem_of(seed)
+    features = features_of(problem, 400, np.random.default_rng(seed))
+    one, What = calibrated.calibrate(calibrated.logits_of(features), features.labels), compress(problem.weights, "symmetric", 2)
+    known = calibrated.posteriors(features, one._replace(log_error=0.0)).count(What.weights)
+    fitted = calibrated.posteriors(features, one).count(What.weights)
+    ends = []
+    for sign in (-1, 1):
+        moved = calibrated.posteriors(features, one._replace(temperature=one.temperature * np.exp(sign * one.log_error)))
+        ends.append(float(moved.count(What.weights).distortion @ moved.priors))
+    assert fitted.variance - known.variance == pytest.approx(((ends[1] - ends[0]) / 2) ** 2, rel=0.02)
+
+
+def test_the_misfit_is_in_the_interval(seed):
+    features = features_of(problem_of(seed), 2000, np.random.default_rng(seed))
+    (record,) = predict(features, scheme="symmetric", bits=[2])
+    sources = record.interval_sources
+    half = (record.interval[1] - record.interval[0]) / 2
+    assert sources["model"] == pytest.approx(max(FLOOR, record.provenance["misfit"]) * record.flip_rate)
+    assert half == pytest.approx(1.959964 * np.hypot(sources["statistics"], sources["model"]), rel=1e-6)
+
+
 def test_the_interval_holds_what_a_test_set_shows(seed):
     inside = 0
     for i in range(300):
@@ -115,7 +138,7 @@ def test_without_labels(seed, tmp_path, capsys):
     for words, *more in (
         (("labels", "--temperature"),),
         (("labels",), "--temperature", 2, "--errors", "expected"),
-        (("temperature", "none"), "--temperature", 2, "--errors", "adapted"),
+        (("temperature", "features file"), "--temperature", 2, "--errors", "adapted"),
         (("classes", "labels"), "--temperature", 2, "--classes", 0, 1),
         (("positive",), "--temperature", -1),
     ):

@@ -62,6 +62,12 @@ def test_actual_quantizers_of_few_bits(seed):
         assert cell["adapted"]["ratio"] == pytest.approx(1, abs=0.06)
 
 
+def test_the_smallest_layers(seed):
+    """One output of three features, where a criterion for finite samples has nothing left."""
+    W = np.random.default_rng(seed).standard_normal((1, 3))
+    assert adapted(W, compress(W, "symmetric", 3)).scope == "layer"
+
+
 def test_predicting_with_adapted_errors(seed, tmp_path, capsys):
     problem = synthetic(classes=3, features=16, separation=2.5, layer="optimal", seed=seed)
     question: dict = dict(scheme="symmetric", bits=[6], seed=seed)

@@ -15,6 +15,7 @@ from theory.binary import evaluate
 from theory.setting.files import Features
 from theory.setting.misfit import FLOOR, grid, misfit
 from theory.setting.problem import decide
+from theory.validity import negative
 
 WIDEST = 7.0  # |log T| that is looked at; a fit at the end of it is none
 
@@ -140,8 +141,8 @@ def misfit_of(features: Features, given: Posteriors) -> float:
     return max(FLOOR, misfit(*np.array(cells, float).reshape(-1, 3).T))
 
 
-def warnings(features: Features, calibration: Calibration, given: Posteriors, flips: float, D: float) -> list[str]:
-    """The sentences for one record of a layer with this flip rate and distortion."""
+def warnings(features: Features, calibration: Calibration, given: Posteriors, flips: float, D: float, sd: float) -> list[str]:
+    """The sentences for one record of a layer with this flip rate and distortion, known to ``sd``."""
     sentences = []
     if flips == 0:
         sentences.append(
@@ -149,7 +150,7 @@ def warnings(features: Features, calibration: Calibration, given: Posteriors, fl
             "confidence, and the interval allows for one"
         )
     if D < 0:
-        sentences.append(f"negative distortion ({D:.3g}): this compression happens to move the layer towards a better one")
+        sentences.append(negative(D, sd))
     if not features.labelled:
         sentences.append(
             f"no labels: the temperature {calibration.temperature:g} is taken as exact, and the misfit of the posteriors as "

@@ -152,7 +152,8 @@ def draw(problem: Problem, seed: int) -> Features:
 
 
 def of_the_fit(problem: Problem, average: Average, variance: np.ndarray, drawn: int) -> tuple[Average, np.ndarray]:
-    """The average over drawn points with their noise in its error, and the sampling variance that the fit's samples leave."""
+    """The average over drawn points with their noise in its error, and the sampling variance that the fit's samples leave, as
+    if their labels were counted, which is more than a smooth model has."""
     error = average.error + 1.96 * float(np.sqrt(variance.mean()))
     n = 0 if problem.counts is None else int(problem.counts.sum())
     return average._replace(error=error), variance * (drawn / n if n else 0.0)

@@ -50,7 +50,7 @@ def adapted(weights: np.ndarray, layer: Compressed) -> ErrorModel:
             K * d - parameters - 1
         )
 
-    return min(models.values(), key=criterion)
+    return min(models.values(), key=criterion) if len(models) > 1 else models["layer"]
 
 
 def _fitted(scope: str, weights: np.ndarray, E: np.ndarray, axis: int | None) -> ErrorModel:

@@ -102,7 +102,8 @@ def expected(features: Features, model: ErrorModel, *, seed: int = 0) -> tuple[C
     draws, changed = by_networks(z * model.columns, logits, rows, labels, clean, seed)
     n = len(labels)
     noise = max(float(np.mean(changed - draws**2)) - float(change.var()), 0.0) / n  # of one network's D beyond the average's
-    share = np.sqrt(max(0.0, 1 - noise / max(draws.var(), 1e-300)))
+    # the variance over networks is not below what so many draws can tell from none
+    share = np.sqrt(max(np.sqrt(2 / len(draws)), 1 - noise / max(draws.var(), 1e-300)))
     single = (draws - draws.mean()) * share + change.mean()
     made_or_mended = np.where(clean == labels, 1 - right, right)
     return (

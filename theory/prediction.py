@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -136,8 +137,8 @@ def _methods(subject: Problem | Features, errors: str) -> tuple[str, ...]:
 
 def _temperature(subject: Problem | Features, errors: str, temperature: float) -> float:
     if not isinstance(subject, Features) or errors != "actual":
-        raise InputError(f"temperature: expected none but for features and actual errors, got {temperature}")
-    if not isinstance(temperature, int | float) or not 0 < temperature < np.inf:
+        raise InputError(f"temperature: expected only with a features file and actual errors, got {temperature} with others")
+    if not isinstance(temperature, Real) or isinstance(temperature, bool) or not 0 < float(temperature) < np.inf:
         raise InputError(f"temperature: expected a number above 0, got {temperature!r}")
     return float(temperature)
 
@@ -262,7 +263,8 @@ def _posterior_counts(
         one = given.count(layer.weights)
         D = float(one.distortion @ priors)
         draws = Draws("known", *(np.array([x]) for x in (D, one.changed, one.variance)))
-        warnings = tuple(calibrated.warnings(features, calibration, given, float(one.flips @ priors), D))
+        sd = float(np.sqrt(one.variance))
+        warnings = tuple(calibrated.warnings(features, calibration, given, float(one.flips @ priors), D, sd))
         average = Average(one.distortion, one.flips, 0.0)
         outcomes.append(Outcome("posterior_count", before, average, draws, notes, misfit, warnings))
     return priors, outcomes

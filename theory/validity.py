@@ -38,7 +38,7 @@ def of_features(features: Features, layer: Compressed, record: Record) -> list[s
     d, K = features.features.shape[1], features.classes
     found = []
     if record.distortion < -record.numerical_error:
-        found.append(f"negative distortion ({record.distortion:.3g}): random errors move this layer towards a better one")
+        found.append(negative(record.distortion, record.interval_sources["statistics"]))
     absent = np.flatnonzero(np.bincount(features.labels, minlength=K) == 0)
     if len(absent):
         found.append(f"no sample of class {', '.join(map(str, absent))}: what compression does to it is not in the distortion")
@@ -61,6 +61,13 @@ def of_features(features: Features, layer: Compressed, record: Record) -> list[s
         )
         found += _error_model(shape, layer, record, proportional=True)
     return found
+
+
+def negative(distortion: float, deviation: float) -> str:
+    """What a negative distortion averaged over samples means, beside its standard deviation by these."""
+    if distortion > -2 * deviation:
+        return f"negative distortion ({distortion:.3g}): within the noise of these samples, {deviation:.2g}"
+    return f"negative distortion ({distortion:.3g}): errors move this layer towards a better one"
 
 
 def _few_samples(problem: Problem) -> list[str]:

@@ -1,21 +1,24 @@
 """``simulate check``: what the theory assumes, held against the features and weights at hand.
 
 Each hypothesis comes with its effect first: how the predicted expected distortion changes when the hypothesis is replaced by
-what was measured; its test second (:mod:`simulate.experiments.hypothesis_tests`), Holm-corrected over all of them.
+what was measured; its test second (:mod:`simulate.experiments.hypothesis_tests`), Holm-corrected over those of the features and
+over those of the errors.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from simulate.experiments import hypothesis_tests as tests
 from simulate.experiments.hypothesis_tests import Test
 from simulate.feature_models.gaussian import moments
 from theory import logit_noise
-from theory.calibrated import logits_of
+from theory.calibrated import calibrate, found, logits_of
 from theory.error_model import ErrorModel, uniform
 from theory.prediction import mean_distortion
 from theory.setting.arguments import seed_of, widths
@@ -26,6 +29,8 @@ from theory.setting.precision import in_float64
 from theory.setting.problem import Problem, decide
 
 ALPHA = 0.05
+LABELS = 8  # sets of them drawn from the posteriors
+STRETCH = 1.1  # of the error variance, for its slope
 LARGEST = 128  # classes up to which features are held against Gaussian ones: beyond, the theory has no orthants
 GAUSSIAN, MARGINS = "Gaussian features in each class", "Gaussian margins"
 COVARIANCES, BAYES = "equal covariances", "the layer is the Bayes rule"
@@ -73,9 +78,9 @@ def check(
 
     Returns:
         Records ``hypothesis``, ``bits``, ``distortion`` (expected, under the hypothesis), ``effect`` (its change, a fraction),
-        ``effect_standard_error`` (sampling noise of the effect where there is any), ``statistic``, ``p_value``
-        (Holm-corrected over all tests), ``holds`` (that p above 0.05), ``sentence``; largest effect first. What these samples
-        cannot tell is None, and the sentence says why.
+        ``effect_standard_error`` (of the finite sample, and of the one draw of errors that a layer is), ``statistic``,
+        ``p_value`` (Holm-corrected over the tests of the features, or of the errors), ``holds`` (that p above 0.05),
+        ``sentence``; largest effect first. What these samples cannot tell is None, and the sentence says why.
 
     Raises:
         InputError: a bad file or bad options.
@@ -100,7 +105,7 @@ def check(
     if others is not None:
         y, x = others.labels, others.features.astype(np.float64)
         of_features[TRAINING] = tests.same_law(z, x, features.labels, y, rng)
-    found, family = [], dict(of_features)
+    rows, family = [], dict(of_features)
     for layer in layers:
         of_errors = error_tests(layer, features, rng)
         family |= {(name, layer.bits): test for name, test in of_errors.items()}
@@ -110,11 +115,13 @@ def check(
             assumed, effect = effects[name]
             record = {"hypothesis": name, "bits": layer.bits, "distortion": assumed}
             record |= {"effect": effect and effect.change, "effect_standard_error": effect and effect.error}
-            found.append((record, name if name in of_features else (name, layer.bits)))
-    tested = {key: test for key, test in family.items() if test is not None}
-    corrected = dict(zip(tested, tests.holm(np.array([test.p_value for test in tested.values()])), strict=True))
+            rows.append((record, name if name in of_features else (name, layer.bits)))
+    tested, corrected = {key: test for key, test in family.items() if test is not None}, {}
+    for of_the_features in (True, False):  # a verdict on the features does not depend on how many widths are asked
+        keys = [key for key in tested if (key in of_features) == of_the_features]
+        corrected |= dict(zip(keys, tests.holm(np.array([tested[key].p_value for key in keys])), strict=True))
     records = []
-    for record, key in found:
+    for record, key in rows:
         test = tested.get(key)
         p = None if test is None else float(corrected[key])
         record |= {"statistic": test and test.statistic, "p_value": p, "holds": None if p is None else p > ALPHA}
@@ -159,18 +166,33 @@ class _Base:
         self.each = self.change(self.model)
         self.distortion = float(self.each.mean())
 
-    def change(self, model: ErrorModel, norms: np.ndarray | None = None) -> np.ndarray:
-        """(n,) expected change of P(error) of each sample."""
+    def change(
+        self,
+        model: ErrorModel,
+        *,
+        norms: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        right: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """(n,) expected change of P(error) of each sample; with other norms, or labels and where the clean layer is right."""
         mean, bias, rows = logit_noise.two_rows(model.mean, self.features.bias, model.rows)
         if norms is None:
             norms = np.asarray(np.linalg.norm(self.z * model.columns, axis=1))
-        right, _ = logit_noise.decided(self.z @ mean.T + bias, norms, rows, self.features.labels)
-        return self.right - right
+        labels, before = (self.features.labels, self.right) if labels is None or right is None else (labels, right)
+        after, _ = logit_noise.decided(self.z @ mean.T + bias, norms, rows, labels)
+        return before - after
 
-    def other(self, model: ErrorModel) -> tuple[float, Effect]:
-        """The effect of another error model, sample by sample."""
+    @functools.cached_property
+    def slope(self) -> float:
+        """dD/d log v, v the variance of the errors."""
+        louder = self.change(self.model._replace(rows=np.sqrt(STRETCH) * self.model.rows))
+        return float(np.mean(louder - self.each)) / np.log(STRETCH)
+
+    def other(self, model: ErrorModel, noise: float) -> tuple[float, Effect]:
+        """The effect of another error model, sample by sample; ``noise`` is the standard deviation of log v that one draw of
+        errors of the hypothesis has."""
         shift = self.change(model) - self.each
-        return self.distortion, Effect(shift.mean(), _error(shift))
+        return self.distortion, Effect(shift.mean(), float(np.hypot(_error(shift), self.slope * noise)))
 
 
 def _error(x: np.ndarray) -> float:
@@ -191,20 +213,26 @@ def _error_effects(base: _Base) -> dict[str, tuple[float, Effect | None]]:
     alpha = np.where(weight > 0, moment(E * W) / np.where(weight > 0, weight, 1), 0.0)
     residual = np.clip(1 - alpha**2 * weight / np.where(power > 0, power, 1), 0, 1)
     second = base.z.T @ base.z / len(base.z)
-    own = np.sum(E**2 @ np.diagonal(second)[:, None], 1)
-    power_ratio = np.where(own > 0, np.einsum("kd,de,ke->k", E, second, E) / np.where(own > 0, own, 1), 1.0)
-    rows = model.rows
+    diagonal = np.diagonal(second)
+    own = float(np.sum(E**2 @ diagonal))
+    ratio = float(np.einsum("kd,de,ke->", E, second, E)) / own if own > 0 else 1.0
+    live = np.ptp(E, 1) > 0
+    K, d = max(1, int(live.sum())), W.shape[1]
+    rows, m = model.rows, K * d
+    # of the mean square of m uniform errors; of their correlation with the weights, twice over; of their power in the logits
+    spread, tilt = np.sqrt(0.8 / m), 2 * float(np.sqrt(np.mean(power) / max(float(np.mean(weight)), 1e-300) / m))
+    off = np.sum(second**2) - np.sum(diagonal**2)
+    joint = float(np.sqrt(2 * max(float(off), 0.0) / K) / max(float(diagonal.sum()), 1e-300))
     effects: dict[str, tuple[float, Effect | None]] = {
-        UNIFORM: base.other(model._replace(mean=W + offset, rows=np.sqrt(np.maximum(power - offset**2, 0))[:, 0])),
-        VARIANCE: base.other(model._replace(rows=np.sqrt(power)[:, 0])),
-        WEIGHTS: base.other(model._replace(mean=W * (1 + alpha), rows=rows * np.sqrt(residual)[:, 0])),
-        ENTRIES: base.other(model._replace(rows=rows * np.sqrt(power_ratio))),
+        UNIFORM: base.other(model._replace(mean=W + offset, rows=np.sqrt(np.maximum(power - offset**2, 0))[:, 0]), spread),
+        VARIANCE: base.other(model._replace(rows=np.sqrt(power)[:, 0]), spread),
+        WEIGHTS: base.other(model._replace(mean=W * (1 + alpha), rows=rows * np.sqrt(residual)[:, 0]), tilt),
+        ENTRIES: base.other(model._replace(rows=rows * np.sqrt(ratio)), joint),
         ROWS: (base.distortion, None),
     }
-    live = np.ptp(E, 1) > 0
     if live.sum() > 1:
         r = np.corrcoef(E[live])[np.triu_indices(int(live.sum()), 1)].mean()
-        effects[ROWS] = base.other(model._replace(rows=rows * np.sqrt(max(0.0, 1 - r))))
+        effects[ROWS] = base.other(model._replace(rows=rows * np.sqrt(max(0.0, 1 - r))), 1 / np.sqrt(d * K * (K - 1) / 2))
     mean, bias, sigma = logit_noise.two_rows(W, features.bias, rows)
     logits = base.z @ mean.T + bias
     counted, _ = logit_noise.by_networks(base.z, logits, sigma, features.labels, decide(logits), base.seed)
@@ -216,7 +244,7 @@ def _error_effects(base: _Base) -> dict[str, tuple[float, Effect | None]]:
 def _feature_effects(base: _Base, problem: Problem | None, training: Problem | None) -> dict[str, tuple[float, Effect | None]]:
     """What was measured of the features, in the place of each hypothesis on them; errors are uniform."""
     if problem is None:
-        return dict.fromkeys((GAUSSIAN, MARGINS, COVARIANCES, BAYES, TRAINING), (base.distortion, None))
+        return dict.fromkeys((GAUSSIAN, MARGINS, COVARIANCES, TRAINING), (base.distortion, None)) | {BAYES: _bayes_effect(base)}
     steps = base.layer.steps
     assumed = mean_distortion(problem, steps, seed=base.seed)
 
@@ -227,30 +255,35 @@ def _feature_effects(base: _Base, problem: Problem | None, training: Problem | N
         said = mean_distortion(other, own, seed=base.seed)
         return said, Effect(assumed - said)
 
-    margins = base.change(base.model, norms_given_logits(base.features, problem))
+    margins = base.change(base.model, norms=norms_given_logits(base.features, problem))
     return {
         GAUSSIAN: (assumed, Effect(base.distortion - assumed, _error(base.each))),
         MARGINS: (assumed, Effect(margins.mean() - assumed, _error(margins))),
         COVARIANCES: under(replace(problem, covariances=pooled(problem))),
-        BAYES: under(bayes_rule(problem)),
+        BAYES: _bayes_effect(base),
         TRAINING: (assumed, None) if training is None else under(training),
     }
+
+
+def _bayes_effect(base: _Base) -> tuple[float, Effect | None]:
+    """From labels drawn from the layer's own posteriors softmax(logits/T), whose Bayes rule it is, to the labels measured."""
+    logits = logits_of(base.features)
+    calibration = calibrate(logits, base.features.labels)
+    if not found(calibration):
+        return base.distortion, None
+    edges = np.cumsum(softmax(logits / calibration.temperature, 1), 1)
+    rng, decisions = np.random.default_rng([base.seed, 2]), decide(logits)
+    each = np.zeros(len(logits))
+    for _ in range(LABELS):
+        labels = np.minimum(np.sum(edges < rng.random((len(edges), 1)), 1), edges.shape[1] - 1)
+        each += base.change(base.model, labels=labels, right=decisions == labels) / LABELS
+    shift = base.each - each
+    return float(each.mean()), Effect(shift.mean(), _error(shift))
 
 
 def pooled(problem: Problem) -> np.ndarray:
     """(d, d) mean covariance, by priors."""
     return problem.covariances if problem.shared else np.tensordot(problem.priors, problem.covariances, 1)
-
-
-def bayes_rule(problem: Problem) -> Problem:
-    """The problem with the Bayes rule of its priors, means and pooled covariance for a layer."""
-    S = pooled(problem)
-    S = S + 1e-9 * np.trace(S) / len(S) * np.eye(len(S))
-    weights = np.linalg.solve(S, problem.means.T).T
-    bias = -0.5 * np.einsum("kd,kd->k", weights, problem.means) + np.log(np.maximum(problem.priors, 1e-12))
-    if len(problem.weights) == 1:
-        weights, bias = weights[1:] - weights[:1], bias[1:] - bias[:1]
-    return replace(problem, weights=weights, bias=bias)
 
 
 def norms_given_logits(features: Features, problem: Problem) -> np.ndarray:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
-from scipy.linalg import solve_triangular
 from scipy.special import log_softmax
 
 LEAST = 20  # samples of a class below which its law is not tested
@@ -17,6 +16,8 @@ MOST = 5000  # values that the test of Shapiro and Wilk takes
 EXCHANGES = 999  # permutations or draws behind a p-value, the observed one beside them
 ROWS = 1500  # samples compared pairwise
 EACH = 4  # samples a dimension, where they are few
+DIRECTIONS = 64  # of the features whose covariances are compared
+RANKED = 4000  # sets of normal samples that are enough for a p-value by rank
 
 
 class Test(NamedTuple):
@@ -44,55 +45,68 @@ def by_class(values: np.ndarray, labels: np.ndarray, least: int = LEAST) -> list
 
 
 def gaussian_features(features: np.ndarray, labels: np.ndarray) -> Test | None:
-    """Mardia's kurtosis of each class, the mean fourth power of the Mahalanobis distance: exact mean and variance, skewness
-    simulated, Pearson's type III law; least p-value over the classes, Bonferroni. With few samples a class on few random
-    combinations of the features, which are as Gaussian."""
+    """Mardia's kurtosis of each class, the mean fourth power of the Mahalanobis distance, in standard deviations (exact mean
+    and variance); its law simulated, or where that is dear Pearson's type III with the skewness simulated. Least p-value over
+    the classes, Bonferroni. With few samples a class on few random combinations of the features, which are as Gaussian."""
     groups = by_class(features, labels)
     if not groups:
         return None
     found = []
     for z in groups:
+        values, vectors = np.linalg.eigh(np.cov(z.T).reshape(z.shape[1], -1))
+        z = z @ vectors[:, values > 1e-8 * values[-1]]  # a feature that is constant says nothing
         n, d = z.shape
         q = min(d, n // EACH)
+        if q < 1:
+            continue
         if q < d:
             z = z @ np.random.default_rng(0).standard_normal((d, q))
-        b = kurtosis(z)
-        if b is None:
+        b = kurtosis(z[None])[0]
+        if not np.isfinite(b):
             continue
-        mean = q * (q + 2) * (n - 1) / (n + 1)
-        deviation = np.sqrt(8 * q * (q + 2) * (n - 3) / (n + 1) ** 2 * (n - q - 1) / (n + 3) * (n - q + 1) / (n + 5))
-        score = (b - mean) / deviation
-        law = stats.pearson3(_skewness(_round(n), q))
-        found.append((2 * min(law.sf(score), law.cdf(score), 0.5), score))
+        score, law = _standard(b, n, q), _scores(_round(n), q)
+        if len(law) >= RANKED:
+            tail = (1 + min(np.sum(law >= score), np.sum(law <= score))) / (1 + len(law))
+        else:
+            fitted = stats.pearson3(float(stats.skew(law)))
+            tail = min(fitted.sf(score), fitted.cdf(score))
+        found.append((min(1.0, 2 * float(tail)), score))
     if not found:
         return None
     p, score = min(found)
-    return Test(float(score), min(1.0, len(found) * float(p)), "Mardia's kurtosis in standard deviations")
+    return Test(float(score), min(1.0, len(found) * p), "Mardia's kurtosis in standard deviations")
 
 
-def kurtosis(z: np.ndarray) -> float | None:
-    """Mardia's b of samples (n, d); None where their covariance is singular."""
-    centred = z - z.mean(0)
-    covariance = centred.T @ centred / len(z)
+def kurtosis(z: np.ndarray) -> np.ndarray:
+    """Mardia's b (sets,) of sets of samples (sets, n, d); NaN where their covariance is singular."""
+    centred = z - z.mean(1, keepdims=True)
+    covariance = np.swapaxes(centred, 1, 2) @ centred / z.shape[1]
     values = np.linalg.eigvalsh(covariance)
-    if values[0] <= 1e-10 * values[-1]:
-        return None
-    white = solve_triangular(np.linalg.cholesky(covariance), centred.T, lower=True)
-    return float(np.mean(np.sum(white**2, 0) ** 2))
+    regular = values[:, 0] > 1e-10 * values[:, -1]
+    inverse = np.linalg.inv(np.where(regular[:, None, None], covariance, np.eye(z.shape[2])))
+    distances = np.sum((centred @ inverse) * centred, 2)
+    return np.where(regular, np.mean(distances**2, 1), np.nan)
+
+
+def _standard(b, n: int, d: int):
+    """Less its mean, over its standard deviation, for normal samples (K. V. Mardia, Sankhya B 36 (1974) 115)."""
+    mean = d * (d + 2) * (n - 1) / (n + 1)
+    return (b - mean) / np.sqrt(8 * d * (d + 2) * (n - 3) / (n + 1) ** 2 * (n - d - 1) / (n + 3) * (n - d + 1) / (n + 5))
 
 
 def _round(n: int) -> int:
-    """n to two digits: its skewness varies slowly."""
+    """n to two digits: the law varies slowly."""
     scale = 10 ** max(0, int(np.log10(n)) - 1)
     return n // scale * scale
 
 
 @functools.cache
-def _skewness(n: int, d: int) -> float:
-    """Of Mardia's b of n normal samples, from 400 of them."""
+def _scores(n: int, d: int) -> np.ndarray:
+    """Of normal samples, as many sets as are cheap, at least a few hundred."""
     rng = np.random.default_rng([n, d])
-    values = [kurtosis(rng.standard_normal((n, d))) for _ in range(400)]
-    return float(stats.skew([b for b in values if b is not None]))
+    sets, each = int(np.clip(2e8 / (n * d**2), 400, 20_000)), max(1, int(2e6 / (n * d)))
+    parts = [kurtosis(rng.standard_normal((min(each, sets - first), n, d))) for first in range(0, sets, each)]
+    return _standard(np.concatenate(parts), n, d)
 
 
 def closest_contrast(features: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:
@@ -123,36 +137,40 @@ def gaussian_margins(features: np.ndarray, labels: np.ndarray, weights: np.ndarr
 
 
 def equal_covariances(features: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Test | None:
-    """Sum over classes of n_k |S_k|^2, S_k the scatter of the class's centred and whitened features, beside that of permuted
-    labels: no hypothesis on their law."""
+    """Sum over classes of |S_k|^2/n_k, S_k the scatter of the whitened features of a class about its mean, beside that of
+    residuals exchanged between the classes: no hypothesis on their law. Of many features the strongest directions."""
     groups = by_class(features, labels, least=5)
     if len(groups) < 2:
         return None
     share = min(1.0, ROWS / sum(map(len, groups)))
     groups = [z[: max(5, int(share * len(z)))] for z in groups]
     sizes = np.array([len(z) for z in groups])
-    z = np.concatenate([(z - z.mean(0)) * np.sqrt(len(z) / (len(z) - 1)) for z in groups])
-    scale = np.sqrt(np.mean(z**2, 0))
-    z = z / np.where(scale > 0, scale, 1)
-    values, vectors = np.linalg.eigh(z.T @ z / len(z))
-    keep = values > values[-1] * max(1e-8, 1e-3 if len(z) < 10 * len(values) else 0)
-    white = z @ (vectors[:, keep] / np.sqrt(values[keep]))
-    pairs = ((white @ white.T) ** 2).astype(np.float32)
-    own = np.repeat(np.arange(len(groups)), sizes)
+    centred = np.concatenate([z - z.mean(0) for z in groups])
+    scale = np.sqrt(np.mean(centred**2, 0))
+    centred = centred / np.where(scale > 0, scale, 1)
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    most = min(DIRECTIONS, len(centred) // EACH)
+    keep = np.flatnonzero(values > 1e-8 * values[-1])[-most:]
+    white = centred @ (vectors[:, keep] / np.sqrt(values[keep]))
+    grown = white * np.repeat(np.sqrt(sizes / (sizes - 1)), sizes)[:, None]  # of full variance, to be centred again
+    ends = np.cumsum(sizes)
 
-    def statistic(own: np.ndarray) -> float:
-        member = np.eye(len(sizes), dtype=np.float32)[own]
-        return float(np.sum(np.sum(member * (pairs @ member), 0) / sizes))
+    def statistic(z: np.ndarray) -> float:
+        total = 0.0
+        for first, last in zip(ends - sizes, ends, strict=True):
+            part = z[first:last] - z[first:last].mean(0)
+            total += float(np.sum((part.T @ part) ** 2)) / (last - first)
+        return total
 
-    return _exchanged(statistic, own, rng, "scatter of the class covariances")
+    exchanged = np.array([statistic(rng.permutation(grown)) for _ in range(EXCHANGES)])
+    return _ranked(statistic(white), exchanged, "scatter of the class covariances")
 
 
-def _exchanged(statistic, own: np.ndarray, rng: np.random.Generator, what: str) -> Test:
-    """The statistic in standard deviations of those of permuted labels, and its rank among them."""
-    seen = statistic(own)
-    values = np.array([statistic(rng.permutation(own)) for _ in range(EXCHANGES)])
-    p = (1 + np.sum(values >= seen)) / (1 + EXCHANGES)
-    return Test(float((seen - values.mean()) / max(values.std(), 1e-300)), float(p), f"{what}, standard deviations")
+def _ranked(seen: float, exchanged: np.ndarray, what: str) -> Test:
+    """A statistic in standard deviations of those under an exchange that the hypothesis allows, and its rank among them."""
+    p = (1 + np.sum(exchanged >= seen)) / (1 + len(exchanged))
+    score = (seen - exchanged.mean()) / max(float(exchanged.std()), 1e-300)
+    return Test(float(score), float(p), f"{what}, standard deviations")
 
 
 def bayes_layer(features: np.ndarray, labels: np.ndarray, logits: np.ndarray, rng: np.random.Generator) -> Test | None:
@@ -184,13 +202,8 @@ def bayes_layer(features: np.ndarray, labels: np.ndarray, logits: np.ndarray, rn
         score = (hits - expected) / np.sqrt(noise)
         return float(np.sum(score**2) - np.sum(score * along) ** 2)
 
-    seen = statistic(labels)
     drawn = [np.minimum(np.sum(edges < rng.random((len(p), 1)), 1), p.shape[1] - 1) for _ in range(EXCHANGES)]
-    values = np.array([statistic(y) for y in drawn])
-    rank = (1 + np.sum(values >= seen)) / (1 + EXCHANGES)
-    return Test(
-        float((seen - values.mean()) / max(values.std(), 1e-300)), float(rank), "score of the weights, standard deviations"
-    )
+    return _ranked(statistic(labels), np.array([statistic(y) for y in drawn]), "score of the weights")
 
 
 def uniform_errors(scaled: np.ndarray) -> Test | None:
@@ -278,7 +291,5 @@ def same_law(
         both = m.T @ gaps @ m
         return float(2 * both[0, 1] - both[0, 0] - both[1, 1]) * len(side)
 
-    seen = sum(energy(*part) for part in parts)
-    values = np.array([sum(energy(gaps, rng.permutation(side)) for gaps, side in parts) for _ in range(EXCHANGES)])
-    p = (1 + np.sum(values >= seen)) / (1 + EXCHANGES)
-    return Test(float((seen - values.mean()) / max(values.std(), 1e-300)), float(p), "energy distance, standard deviations")
+    exchanged = np.array([sum(energy(gaps, rng.permutation(side)) for gaps, side in parts) for _ in range(EXCHANGES)])
+    return _ranked(sum(energy(*part) for part in parts), exchanged, "energy distance")

@@ -22,9 +22,12 @@ from theory.prediction import predict
 from theory.setting.arguments import whole
 from theory.setting.compression import SCHEMES
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
+from theory.setting.errors import InputError
 from theory.setting.files import Features, features_of
 from theory.setting.record import Record
 
+FEWEST = 200  # samples of a network
+ALIKE = 0.05  # of the score, within which models are as good as each other here
 POSTERIOR, COUNTED, NOTHING = "posterior", "counted", "no loss"
 ALL = (NOTHING, COUNTED, *MODELS, POSTERIOR)
 COLUMNS = ("model", "bits", "cells", "inside", "width", "error", "bias", "flips", "score")
@@ -73,6 +76,9 @@ def held_out(
     """A row per network, split, direction, model, scheme, granularity and width: prediction beside what was measured."""
     halves = whole("halves", halves, 1)
     networks = [features_of(source).restrict(classes) for source in sources]
+    for one in networks:
+        if len(one.labels) < FEWEST:
+            raise InputError(f"labels: expected at least {FEWEST} samples to compare models on halves, got {len(one.labels)}")
     rounds = [(i, r, way) for i in range(len(networks)) for r in range(halves) for way in (False, True)]
     rows = []
     for i, r, way in progress(rounds, what="comparing", unit="half"):
@@ -114,6 +120,7 @@ def _row(said: Record | None, seen: Record, n: int) -> dict[str, Any]:
 
 def _sentence(ranked: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:
     best, following = ranked[:2]
+    alike = [one["model"] for one in ranked[1:] if one["score"] < (1 + ALIKE) * best["score"]]
     what = "predict from the features themselves" if best["model"] == POSTERIOR else f"fit --model {best['model']}"
     nothing = {one["bits"]: one["error"] for one in records if one["model"] == NOTHING}
     own = {one["bits"]: one["error"] for one in records if one["model"] == best["model"]}
@@ -121,6 +128,7 @@ def _sentence(ranked: list[dict[str, Any]], records: list[dict[str, Any]]) -> st
         f"use {best['model']} ({what}): its 95 % intervals hold {best['inside']:.1%} of the cells and score "
         f"{best['score']:.2f} (next, {following['model']}: {following['score']:.2f}); it errs by {own[2]:.2f} points at 2 bits "
         f"and {own[3]:.2f} at 3, taking no loss by {nothing[2]:.2f} and {nothing[3]:.2f}"
+        + (f"; as good within {ALIKE:.0%} of the score: {', '.join(alike)}" if alike else "")
     )
 
 
@@ -128,8 +136,13 @@ def show(records: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json(records)
         return
-    print("inside: share in the 95 % interval; width over 3.92 sqrt(F/n); error and bias in points; bits -: all")
-    print_table(records, COLUMNS)
+    print(
+        "Fitted on one half, held against the other. no loss, counted (labels of the fitted half): to be beaten; posterior: "
+        "predict from the features themselves.\ninside: share of the cells in the 95 % interval; width over that of the flips' "
+        "sampling noise; error, bias: points; flips: predicted over measured;\nscore: width and 40 times what lies outside, "
+        "less is better; bits -: all"
+    )
+    print_table([one | {"bias": round(one["bias"], 9)} for one in records], COLUMNS)
     print(records[0]["sentence"])
 
 

@@ -43,7 +43,7 @@ def components(features: Features, problem: Problem) -> Components:
 def _fitted(z: np.ndarray, M: int, rng: np.random.Generator) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
     """Log-likelihood, shares (M,), means (M, d) and covariances (M, d, d) from one random start."""
     centres = z[rng.choice(len(z), M, replace=False)]
-    spread = np.maximum(z.std(0), 1e-300)
+    spread = np.where(np.ptp(z, 0) > 0, z.std(0), 1.0)
     own = np.argmin(((z[:, None] - centres[None]) ** 2 / spread**2).sum(-1), 1)
     weight, given, likelihood = np.eye(M)[own], _maximized(z, np.eye(M)[own]), -np.inf
     for _ in range(ROUNDS):

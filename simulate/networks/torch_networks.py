@@ -130,7 +130,10 @@ def _made(network: str) -> torch.nn.Module:
         if not hasattr(made, name):
             raise InputError(f"network: expected {factory!r} in {module}, found none")
         made = getattr(made, name)
-    model = made() if not isinstance(made, torch.nn.Module) else made
+    try:
+        model = made() if not isinstance(made, torch.nn.Module) else made
+    except Exception as error:  # the user's own code
+        raise InputError(f"network: expected {network} to make a torch.nn.Module, got {first_line(error)}") from None
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"network: expected {network} to make a torch.nn.Module, got {type(model).__name__}")
     return model
