@@ -153,14 +153,14 @@ def equal_covariances(features: np.ndarray, labels: np.ndarray, rng: np.random.G
     keep = np.flatnonzero(values > 1e-8 * values[-1])[-most:]
     white = centred @ (vectors[:, keep] / np.sqrt(values[keep]))
     grown = white * np.repeat(np.sqrt(sizes / (sizes - 1)), sizes)[:, None]  # of full variance, to be centred again
-    ends = np.cumsum(sizes)
+    starts = np.cumsum(sizes) - sizes
 
     def statistic(z: np.ndarray) -> float:
-        total = 0.0
-        for first, last in zip(ends - sizes, ends, strict=True):
-            part = z[first:last] - z[first:last].mean(0)
-            total += float(np.sum((part.T @ part) ** 2)) / (last - first)
-        return total
+        parts = [z[first : first + n] for first, n in zip(starts, sizes, strict=True)]
+        scatters = np.array([part.T @ part - np.outer(part.sum(0), part.sum(0)) / len(part) for part in parts])
+        own = np.linalg.solve(scatters.sum(0), np.moveaxis(scatters, 0, 1).reshape(len(scatters[0]), -1))  # whitened anew
+        own = np.moveaxis(own.reshape(len(scatters[0]), len(sizes), -1), 1, 0)
+        return float(np.sum(np.einsum("kij,kji->k", own, own) / sizes))
 
     exchanged = np.array([statistic(rng.permutation(grown)) for _ in range(EXCHANGES)])
     return _ranked(statistic(white), exchanged, "scatter of the class covariances")
