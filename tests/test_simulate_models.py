@@ -141,7 +141,7 @@ def test_fitted_models_keep_what_they_promise(seed, model, tmp_path):
     np.testing.assert_array_equal(pair.means[pair.classes == 0], parts.means[parts.classes == 2])
 
 
-def test_the_better_model_has_the_smaller_misfit_and_is_found(seed):
+def test_the_better_model_has_the_smaller_misfit(seed):
     """Two humps: the Gaussian is off by more than others, and says so in its interval; a mixture or the samples are better."""
     features = two_humps(seed, 4000)
     off = {model: misfit_of(fit(features, model=model)) for model in ("gaussian", "mixture", "resampled")}
@@ -157,6 +157,11 @@ def test_the_better_model_has_the_smaller_misfit_and_is_found(seed):
     assert widths[0] > 1.5 * widths[1]
     exact = replace(fit(features), misfit=None)
     assert predict(exact, scheme="symmetric", bits=[2])[0].interval_sources["model"] == 0
+
+
+@pytest.mark.slow
+def test_the_better_model_is_found_on_the_other_half(seed):
+    features = two_humps(seed, 4000)
     rows = held_out(features, seed=seed)
     gap = {
         model: np.mean([abs(r["predicted"] - r["distortion"]) for r in rows if r["model"] == model and r["bits"] == 2])
@@ -230,6 +235,7 @@ def test_many_classes_of_many_features_share_a_covariance(seed, monkeypatch, cap
     assert parts_of(fit(features, model="resampled")).covariances.shape == (3, 8, 8)
 
 
+@pytest.mark.slow
 def test_comparing_says_which_and_why(seed, tmp_path, capsys):
     features = two_humps(seed, 1200, K=2)
     records = compare(features, seed=seed)
@@ -244,10 +250,17 @@ def test_comparing_says_which_and_why(seed, tmp_path, capsys):
     np.savez(path, features=features.features, labels=features.labels, weights=features.weights, bias=features.bias)
     assert code(simulate.__main__, "fit", path, "--compare") == 0
     assert "use " in capsys.readouterr().out
+
+
+def test_what_fit_refuses(seed, tmp_path, capsys):
+    features, path = two_humps(seed, 100, K=2), tmp_path / "f.npz"
+    np.savez(path, features=features.features, labels=features.labels, weights=features.weights, bias=features.bias)
     assert code(simulate.__main__, "fit", path) == 2
     one_line(capsys, "--out", "--compare")
     assert code(simulate.__main__, "fit", path, "--compare", "--out", tmp_path / "s.npz") == 2
     one_line(capsys, "--out", "none")
+    assert code(simulate.__main__, "fit", path, "--compare") == 2
+    one_line(capsys, "labels", "200", "100")
 
 
 def test_bad_components_are_refused(seed, tmp_path):

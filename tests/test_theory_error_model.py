@@ -51,6 +51,7 @@ def test_errors_that_are_uniform_are_taken_as_such(seed):
     assert not nothing.rows.any()
 
 
+@pytest.mark.slow
 def test_actual_quantizers_of_few_bits(seed):
     """z-scores of the actual distortion: with input columns of unequal scales the uniform model is far off, the adapted one
     within one deviation of its own spread."""
