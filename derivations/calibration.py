@@ -1,4 +1,5 @@
-"""Calibrated posteriors in the place of labels: what a known layer loses, and how well a temperature is known.
+"""Calibrated posteriors in the place of labels: how they move with their temperature, and how well that is known. (What a layer
+loses by them: ``posterior_loss`` in :mod:`derivations.multiclass`.)
 
 The label given the features has the posterior eta_k = exp(a_k/T)/sum_j exp(a_j/T), a the clean logits, T > 0 their temperature.
 """
@@ -8,7 +9,6 @@ from sympy import Symbol, exp, log
 
 from derivations.result import Identity, Result
 
-eta_before, eta_after = (Symbol(name, nonnegative=True) for name in ("eta_before", "eta_after"))
 posterior, logit, mean_logit, temperature, square = (
     Symbol("posterior", nonnegative=True),
     Symbol("logit", real=True),
@@ -23,7 +23,6 @@ _total = sum((exp(x) for x in _score), sympy.Integer(0))
 _eta = [exp(x) / _total for x in _score]
 _mean = sum((e * a for e, a in zip(_eta, _a, strict=True)), sympy.Integer(0))
 _square = sum((e * a**2 for e, a in zip(_eta, _a, strict=True)), sympy.Integer(0))
-_hits = sympy.symbols("q0:3", nonnegative=True)
 
 
 def _at(formula, k: int):
@@ -31,28 +30,6 @@ def _at(formula, k: int):
     values = {posterior: _eta[k], logit: _a[k], mean_logit: _mean, square: _square, temperature: exp(_s)}
     return formula.subs(values, simultaneous=True)
 
-
-posterior_distortion = Result(
-    name="posterior_distortion",
-    statement="P(error of What | z) - P(error of W | z) = eta_before - eta_after, the posteriors of the two decisions",
-    arguments=(eta_before, eta_after),
-    formula=eta_before - eta_after,
-    assumptions=("eta is the law of the label given z",),
-    kind="exact",
-    source="condition on the features: the case of posterior_loss in which the second decision is known",
-    steps=lambda formula: (
-        Identity(
-            text="decision 0 before and 1 after, of three classes: P(error after) - P(error before)",
-            left=formula.subs({eta_before: _hits[0], eta_after: _hits[1]}, simultaneous=True),
-            right=(_hits[0] + _hits[2]) - (_hits[1] + _hits[2]),
-        ),
-        Identity(
-            text="averaged over the label: sum_k eta_k (1{k = before} - 1{k = after})",
-            left=formula.subs({eta_before: _eta[2], eta_after: _eta[0]}, simultaneous=True),
-            right=sum((_eta[k] * ((k == 2) - (k == 0)) for k in range(3)), sympy.Integer(0)),
-        ),
-    ),
-)
 
 posterior_slope = Result(
     name="posterior_slope",

@@ -21,46 +21,39 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     W, table = shipped()[0].weights, []
     for bits in BITS:
         layer = compress(W, "symmetric", bits)
-        scaled = (layer.weights - W) / layer.steps[:, None]
+        scaled, weights = (layer.weights - W) / layer.steps[:, None], W / layer.steps[:, None]
         counts, _ = np.histogram(scaled, BINS)
-        for low, count in zip(BINS[:-1], counts, strict=True):
-            table.append({"kind": "histogram", "bits": bits, "x": float(low), "value": int(count), "ratio": None, "low": None})
-        for k, (e, w) in enumerate(zip(scaled, W / layer.steps[:, None], strict=True)):
-            table.append(_moments("layer", bits, float(k), e, w))
+        table += [_line("histogram", bits=bits, low=float(x), count=int(n)) for x, n in zip(BINS[:-1], counts, strict=True)]
+        table += [_moments("layer", e, w, bits=bits) for e, w in zip(scaled, weights, strict=True)]
     rng = np.random.default_rng(seed)
     for ratio in np.geomspace(0.2, 2, 10):
         w = rng.standard_normal(DRAWN) * ratio
-        table.append(_moments("drawn", 0, 0.0, np.round(w) - w, w))
+        table.append(_moments("drawn", np.round(w) - w, w))
     ratios = np.geomspace(0.2, 2.5, 100)
-    power, alpha = gaussian_moments(ratios)
-    for ratio, p, a in zip(ratios, power, alpha, strict=True):
-        table.append(
-            {"kind": "theory", "bits": 0, "x": float(a * ratio / np.sqrt(p)), "value": float(12 * p), "ratio": float(ratio)}
-            | {"low": None}
-        )
+    for ratio, power, alpha in zip(ratios, *gaussian_moments(ratios), strict=True):
+        moments = {"variance": float(12 * power), "correlation": float(alpha * ratio / np.sqrt(power))}
+        table.append(_line("theory", ratio=float(ratio), **moments))
     return table, []
 
 
-def _moments(kind: str, bits: int, index: float, e: np.ndarray, w: np.ndarray) -> dict[str, Any]:
-    """Variance over step^2/12 as value, correlation as x, weight deviation over the step as ratio."""
-    correlation = float(np.corrcoef(e, w)[0, 1])
-    return {
-        "kind": kind,
-        "bits": bits,
-        "x": correlation,
-        "value": float(12 * np.mean(e**2)),
-        "ratio": float(np.std(w)),
-        "low": index,
-    }
+def _line(kind: str, **values) -> dict[str, Any]:
+    """A line of the table: bin and count, or ratio (weight deviation over step), variance over step^2/12 and correlation."""
+    return {"kind": kind} | dict.fromkeys(("bits", "low", "count", "ratio", "variance", "correlation")) | values
+
+
+def _moments(kind: str, e: np.ndarray, w: np.ndarray, **values) -> dict[str, Any]:
+    """Of errors and weights in steps."""
+    variance, correlation = float(12 * np.mean(e**2)), float(np.corrcoef(e, w)[0, 1])
+    return _line(kind, ratio=float(np.std(w)), variance=variance, correlation=correlation, **values)
 
 
 def draw(table: list[dict[str, Any]]):
     """Left: histogram of E/step. Middle and right: variance and correlation against s/step."""
     figure, (law, variance, correlation) = plt.subplots(1, 3, figsize=(7, 2.6))
-    weights = sum(one["value"] for one in table if one["kind"] == "histogram" and one["bits"] == BITS[0])
+    weights = sum(one["count"] for one in table if one["kind"] == "histogram" and one["bits"] == BITS[0])
     for bits, color, line in zip(SHOWN, ("#D55E00", "#0072B2", "#009E73"), ("-", "--", ":"), strict=True):
         rows = [one for one in table if one["kind"] == "histogram" and one["bits"] == bits]
-        density = np.array([one["value"] for one in rows]) / weights / (BINS[1] - BINS[0])
+        density = np.array([one["count"] for one in rows]) / weights / (BINS[1] - BINS[0])
         law.stairs(density, BINS, color=color, linestyle=line, linewidth=1.2, label=f"{bits} bits")
     expected = 1 / (BINS[1] - BINS[0])
     noise = 1.96 * np.sqrt(expected / weights)
@@ -69,7 +62,10 @@ def draw(table: list[dict[str, Any]]):
     law.set_ylim(0, 3.6)
     law.legend(loc="upper left", ncols=2)
     theory = sorted((one for one in table if one["kind"] == "theory"), key=lambda one: one["ratio"])
-    for axis, key, label in ((variance, "value", "variance/(step²/12)"), (correlation, "x", "correlation with the weights")):
+    for axis, key, label in (
+        (variance, "variance", "variance/(step²/12)"),
+        (correlation, "correlation", "correlation with the weights"),
+    ):
         axis.plot(
             [one["ratio"] for one in theory], [one[key] for one in theory], color="black", label="theory, Gaussian weights"
         )
@@ -79,7 +75,7 @@ def draw(table: list[dict[str, Any]]):
         ):
             rows = [one for one in table if one["kind"] == kind]
             axis.plot([one["ratio"] for one in rows], [one[key] for one in rows], mark, color=color, markersize=3.5, label=name)
-        axis.axhline(1 if key == "value" else 0, color="0.5", linestyle="--", linewidth=0.8, label="uniform hypothesis")
+        axis.axhline(1 if axis is variance else 0, color="0.5", linestyle="--", linewidth=0.8, label="uniform hypothesis")
         axis.set_xscale("log")
         axis.set_xticks([0.2, 0.5, 1, 2, 5, 10], ["0.2", "0.5", "1", "2", "5", "10"])
         axis.minorticks_off()

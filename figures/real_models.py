@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures.compare import row
+from simulate.experiments.halves import overall
 from simulate.experiments.models import COUNTED, NOTHING
 from simulate.experiments.real import shipped_table
 
@@ -55,10 +56,8 @@ def draw(table: list[dict[str, Any]]):
                 )
         ends = np.array([-1.0, 30.0])
         axis.plot(ends, ends, color="0.4", linewidth=0.8)
-        inside = np.mean([one["low"] <= one["distortion"] <= one["high"] for one in rows])
-        noise = np.sum([3.92 * np.sqrt(one["flip_rate"] / one["n"]) for one in rows])
-        width = np.sum([one["high"] - one["low"] for one in rows]) / noise
-        axis.set_title(f"{model}\n{inside:.0%} inside 95 %, width {width:.2f}", fontsize=7)
+        total = overall(rows)
+        axis.set_title(f"{model}\n{total['inside']:.0%} inside 95 %, width {total['width']:.2f}", fontsize=7)
         axis.set_xscale("symlog", linthresh=0.5)
         axis.set_yscale("symlog", linthresh=0.5)
         ticks = [-0.5, 0, 0.5, 2, 10, 30]

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulate.blocks import BLOCK, CHUNK, block_sums
-from simulate.random_networks import squares_of
 from simulate.sampler import HIGHEST, Tally, decisions, factor, nothing, tally_classes
 from theory.setting.problem import Problem
 
@@ -46,8 +45,8 @@ def mixtures_of(problem: Problem, heads: np.ndarray) -> Mixtures:
     return Mixtures(*(x if x.dtype == np.int32 else x.astype(np.float32) for x in (shares, means, which, factors)))
 
 
-def _drawn(own: Mixtures, u, g):
-    """(rows, n) of one class at uniforms (n,) and normals (r, n)."""
+def drawn(own: Mixtures, u, g):
+    """(rows, n) heads times features of one class, by uniforms (n,) and normals (r, n)."""
     chosen = jnp.searchsorted(own.shares, u, side="right")
     noise = jnp.matmul(own.factors[0], g, precision=HIGHEST)
     for c in range(1, len(own.factors)):
@@ -63,7 +62,7 @@ def _known_block(key, mixtures: Mixtures, bias, priors, *, rows: int):
     layers = mixtures.means.shape[-1] // rows - 1
 
     def decide_class(own: Mixtures):
-        logits = _drawn(own, u, g)
+        logits = drawn(own, u, g)
         clean = logits[:rows] + bias[:, None]
         noisy = clean[None] + logits[rows:].reshape(layers, rows, BLOCK)
         return decisions(clean), decisions(jnp.moveaxis(noisy, 1, 0))
@@ -71,23 +70,6 @@ def _known_block(key, mixtures: Mixtures, bias, priors, *, rows: int):
     counts, y, f = tally_classes(decide_class, mixtures, priors, (layers, BLOCK))
     y2 = jnp.sum(y * y, -1)
     return counts, jnp.stack([y2, jnp.sum(f * f, -1), y2], -1)
-
-
-def _random_block(key, mixtures: Mixtures, weights, bias, steps, priors, *, each: int):
-    (rows, d), networks, layers = weights.shape, max(1, BLOCK // each), len(steps)
-    one, two, three = jax.random.split(key, 3)
-    E = jax.random.uniform(one, (networks, rows, d), jnp.float32, -0.5, 0.5)
-    g = jax.random.normal(two, (mixtures.factors.shape[-1], networks * each), jnp.float32)
-    u = jax.random.uniform(three, (networks * each,), jnp.float32)
-
-    def decide_class(own: Mixtures):
-        z = _drawn(own, u, g)
-        clean = jnp.matmul(weights, z, precision=HIGHEST) + bias[:, None]
-        noise = jnp.einsum("njd,dns->jns", E, z.reshape(d, networks, each), precision=HIGHEST).reshape(rows, -1)
-        return decisions(clean), decisions(clean[:, None] + steps.T[:, :, None] * noise[:, None])
-
-    counts, y, f = tally_classes(decide_class, mixtures, priors, (layers, networks * each))
-    return counts, squares_of(y, f, networks)
 
 
 def count_known(
@@ -109,27 +91,4 @@ def count_known(
     )
     for counts, squares in found:
         tally = tally.more(len(squares) * BLOCK, len(squares) * BLOCK, counts, squares)
-    return tally
-
-
-def count_networks(
-    problem: Problem,
-    steps: np.ndarray,
-    *,
-    each: int,
-    seed: int,
-    first: int,
-    last: int,
-    chunk: int = CHUNK,
-    onto: Tally | None = None,
-) -> Tally:
-    """As :func:`simulate.random_networks.count_networks`, of a problem with components, in the full feature space."""
-    rest = (x.astype(np.float32) for x in (problem.weights, problem.bias, steps, problem.priors))
-    arrays = (mixtures_of(problem, np.eye(problem.features)), *rest)
-    tally = nothing(len(steps), problem.classes) if onto is None else onto
-    for counts, squares in block_sums(
-        _random_block, arrays, seed=seed, first=first, last=last, chunk=chunk, what="sampling", each=each
-    ):
-        units = max(1, BLOCK // each) * len(squares)
-        tally = tally.more(units * each, units, counts, squares)
     return tally

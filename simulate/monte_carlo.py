@@ -120,8 +120,7 @@ def run(
         steps = np.stack([layer.steps for layer in layers])
 
         def count(first: int, last: int, onto: Tally | None) -> Tally:
-            count = count_networks if problem.components is None else mixtures.count_networks
-            return count(problem, steps, each=each, seed=seed, first=first, last=last, chunk=chunk, onto=onto)
+            return count_networks(problem, steps, each=each, seed=seed, first=first, last=last, chunk=chunk, onto=onto)
 
         block = max(each, BLOCK)
     wanted = samples if networks is None else networks * each

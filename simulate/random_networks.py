@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulate.blocks import BLOCK, CHUNK, block_sums
+from simulate.mixtures import Mixtures, drawn, mixtures_of
 from simulate.sampler import HIGHEST, Tally, decisions, factor, nothing, tally_classes
 from theory.setting.problem import Problem
 
@@ -22,14 +23,17 @@ def count_networks(
 ) -> Tally:
     """Count blocks of samples through random layers W + E, E independent and uniform in +-step/2.
 
-    A block is max(1, BLOCK // each) networks with ``each`` samples; the networks are the independent units. With two
+    A block is max(1, BLOCK // each) networks with ``each`` samples; the networks are the independent units. With two Gaussian
     classes the clean and the noisy margin are bivariate normal given E, so a sample needs two normals whatever d.
 
     Args:
         problem: K classes. steps: (B, rows) steps of B widths; the widths share the uniforms.
         seed, first, last, chunk, onto: as :func:`simulate.sampler.count_known`.
     """
-    if problem.classes > 2:
+    if problem.components is not None:
+        law = mixtures_of(problem, np.eye(problem.features))
+        block, arrays = _mixture_block, (law, problem.weights, problem.bias, steps, problem.priors)
+    elif problem.classes > 2:
         factors = [factor(one) for one in (problem.covariances[None] if problem.shared else problem.covariances)]
         block, arrays = _many_block, (problem.weights, problem.bias, problem.means, np.stack(factors), steps, problem.priors)
     else:
@@ -38,7 +42,7 @@ def count_networks(
         covariances = np.broadcast_to(problem.covariances, (2, *problem.covariances.shape[-2:]))
         s = np.sqrt(np.maximum(np.einsum("i,kij,j->k", w, covariances, w), 0))
         block, arrays = _binary_block, (w, problem.means, covariances, problem.means @ w + c, s, steps, problem.priors)
-    arrays = tuple(np.asarray(x, np.float32) for x in arrays)
+    arrays = jax.tree.map(lambda x: x if x.dtype == np.int32 else np.asarray(x, np.float32), arrays)
     tally = nothing(len(steps), problem.classes) if onto is None else onto
     networks = max(1, BLOCK // each)
     found = block_sums(block, arrays, seed=seed, first=first, last=last, chunk=chunk, what="sampling", each=each)
@@ -48,7 +52,7 @@ def count_networks(
     return tally
 
 
-def squares_of(y: jax.Array, f: jax.Array, networks: int):
+def _squares(y: jax.Array, f: jax.Array, networks: int):
     """(layers, 3): sums over networks of the squared means of y and f, over samples of the squares of y."""
     means = [jnp.mean(x.reshape(len(x), networks, -1), -1) for x in (y, f)]
     return jnp.stack([*(jnp.sum(mean**2, -1) for mean in means), jnp.sum(y * y, -1)], -1)
@@ -76,7 +80,7 @@ def _binary_block(key, w, means, covariances, m, s, steps, priors, *, each: int)
         return decisions(t.reshape(1, -1)), decisions((t + x).reshape(1, layers, -1))
 
     counts, y, f = tally_classes(decide_class, (means, covariances, m, s), priors, (layers, networks * each))
-    return counts, squares_of(y, f, networks)
+    return counts, _squares(y, f, networks)
 
 
 def _many_block(key, weights, bias, means, factors, steps, priors, *, each: int):
@@ -90,11 +94,32 @@ def _many_block(key, weights, bias, means, factors, steps, priors, *, each: int)
     def decide_class(own):
         mean, L = own
         z = jnp.expand_dims(mean, 1) + (jnp.matmul(L, g, precision=HIGHEST) if common is None else common)
-        clean = jnp.matmul(weights, z, precision=HIGHEST) + jnp.expand_dims(bias, 1)
-        noise = jnp.einsum("njd,dns->jns", u, z.reshape(d, networks, each), precision=HIGHEST).reshape(K, -1)
-        shift = jnp.expand_dims(steps.T, 2) * jnp.expand_dims(noise, 1)  # (K, layers, networks * each)
-        return decisions(clean), decisions(jnp.expand_dims(clean, 1) + shift)
+        return _decided(z, weights, bias, steps, u)
 
     each_class = factors if common is None else jnp.zeros((len(means), 0))
     counts, y, f = tally_classes(decide_class, (means, each_class), priors, (layers, networks * each))
-    return counts, squares_of(y, f, networks)
+    return counts, _squares(y, f, networks)
+
+
+def _mixture_block(key, law: Mixtures, weights, bias, steps, priors, *, each: int):
+    """Classes that are mixtures, in the full feature space."""
+    (rows, d), networks = weights.shape, max(1, BLOCK // each)
+    one, two, three = jax.random.split(key, 3)
+    u = jax.random.uniform(one, (networks, rows, d), jnp.float32, -0.5, 0.5)
+    g = jax.random.normal(two, (law.factors.shape[-1], networks * each), jnp.float32)
+    pick = jax.random.uniform(three, (networks * each,), jnp.float32)
+
+    def decide_class(own: Mixtures):
+        return _decided(drawn(own, pick, g), weights, bias, steps, u)
+
+    counts, y, f = tally_classes(decide_class, law, priors, (len(steps), networks * each))
+    return counts, _squares(y, f, networks)
+
+
+def _decided(z, weights, bias, steps, u):
+    """Decisions of the clean layer (n,) and of layers with errors steps u (layers, n) on features z (d, n), n networks by
+    samples; u (networks, rows, d)."""
+    clean = jnp.matmul(weights, z, precision=HIGHEST) + jnp.expand_dims(bias, 1)
+    noise = jnp.einsum("njd,dns->jns", u, z.reshape(len(z), len(u), -1), precision=HIGHEST).reshape(len(weights), -1)
+    shift = jnp.expand_dims(steps.T, 2) * jnp.expand_dims(noise, 1)  # (rows, layers, n)
+    return decisions(clean), decisions(jnp.expand_dims(clean, 1) + shift)

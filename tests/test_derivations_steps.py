@@ -25,7 +25,6 @@ def _first(change):
 
 
 MISTAKES = {
-    "posterior_distortion": [lambda f: -f, lambda f: f.subs(calibration.eta_after, 0)],
     "posterior_slope": [
         lambda f: -f,
         lambda f: f / calibration.temperature,

@@ -153,13 +153,13 @@ def test_the_tables_of_real_networks_are_whole():
 
 def test_errors_of_drawn_weights_follow_the_series(seed):
     table, _ = quantization_errors.compute(seed)
-    theory = sorted((one["ratio"], one["value"], one["x"]) for one in table if one["kind"] == "theory")
+    theory = sorted((one["ratio"], one["variance"], one["correlation"]) for one in table if one["kind"] == "theory")
     ratios, variance, correlation = np.array(theory).T
     for one in table:
         if one["kind"] == "drawn":
-            assert one["value"] == pytest.approx(np.interp(one["ratio"], ratios, variance), abs=0.02)
-            assert one["x"] == pytest.approx(np.interp(one["ratio"], ratios, correlation), abs=0.02)
-    assert sum(one["value"] for one in table if one["kind"] == "histogram" and one["bits"] == 2) == 640
+            assert one["variance"] == pytest.approx(np.interp(one["ratio"], ratios, variance), abs=0.02)
+            assert one["correlation"] == pytest.approx(np.interp(one["ratio"], ratios, correlation), abs=0.02)
+    assert sum(one["count"] for one in table if one["kind"] == "histogram" and one["bits"] == 2) == 640
 
 
 def test_the_failure_map_shows_a_planted_failure():

@@ -92,7 +92,7 @@ def test_the_temperature_is_in_the_variance(seed):
     """By a finite difference: the distortions at one deviation of log T on either side."""
     problem = problem_of(seed)
     features = features_of(problem, 400, np.random.default_rng(seed))
-    one, What = calibrated.calibrate(calibrated.logits_of(features), features.labels), compress(problem.weights, "symmetric", 2)
+    one, What = calibrated.calibrate(features.head_logits(), features.labels), compress(problem.weights, "symmetric", 2)
     known = calibrated.posteriors(features, one._replace(log_error=0.0)).count(What.weights)
     fitted = calibrated.posteriors(features, one).count(What.weights)
     ends = []
@@ -168,7 +168,7 @@ def test_one_output_and_two_rows_agree(seed):
     two = features_of(problem, 2000, np.random.default_rng(seed))
     w, c = problem.weights[1] - problem.weights[0], problem.bias[1] - problem.bias[0]
     one = replace(two, weights=w[None], bias=np.array([c]))
-    calibrations = [calibrated.calibrate(calibrated.logits_of(x), x.labels) for x in (one, two)]
+    calibrations = [calibrated.calibrate(x.head_logits(), x.labels) for x in (one, two)]
     assert calibrations[0].temperature == pytest.approx(calibrations[1].temperature, rel=1e-5)
     What = compress(w[None], "symmetric", 2).weights
     known = calibrated.posteriors(one, calibrations[0]).count(What)
@@ -196,6 +196,6 @@ def test_a_layer_that_one_temperature_does_not_calibrate_is_said_so(seed):
     assert not any("calibrate" in warning for warning in good.warnings)
     assert any("calibrate" in warning for warning in bad.warnings)
     assert bad.provenance["misfit"] > good.provenance["misfit"] >= FLOOR
-    right = features.take(np.flatnonzero(decide(calibrated.logits_of(features)) == features.labels)[:200])
+    right = features.take(np.flatnonzero(decide(features.head_logits()) == features.labels)[:200])
     (sure,) = predict(right, scheme="symmetric", bits=[2])
     assert any("no maximum" in warning for warning in sure.warnings)

@@ -1,8 +1,9 @@
 """Calibrated posteriors in the place of labels: the distortion of known layers on real features, no hypothesis on their law.
 
 The label given the features is taken to follow softmax(a/T), a the clean logits and T one temperature, found by likelihood
-where labels are known (Guo et al., ICML 2017). What a compressed layer loses is then the mean of eta_before - eta_after over
-the features, whatever their law, with less noise than labels counted. See :mod:`derivations.calibration`.
+where labels are known (Guo et al., ICML 2017; :mod:`derivations.calibration`). What a compressed layer loses is then the mean
+over the features, whatever their law, of the posterior of the clean decision less that of the compressed one
+(``posterior_loss`` in :mod:`derivations.multiclass`, the second decision known). It has less noise than labels counted.
 """
 
 from typing import NamedTuple
@@ -56,14 +57,18 @@ class Posteriors(NamedTuple):
         right = np.bincount(self.decisions, weights=_of(self.posterior, self.decisions), minlength=self.posterior.shape[1])
         return 1 - right / len(self.posterior) / np.maximum(self.priors, 1e-300)
 
+    def flipped(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The samples whose decision the compressed layer (rows, d) changes, and the decisions there before and after."""
+        after = decide(self.features @ weights.T + self.bias)
+        samples = np.flatnonzero(self.decisions != after)
+        return samples, self.decisions[samples], after[samples]
+
     def count(self, weights: np.ndarray) -> Counted:
         """What the known compressed layer (rows, d) does."""
-        before, after = self.decisions, decide(self.features @ weights.T + self.bias)
-        n, K = self.posterior.shape
-        flipped = np.flatnonzero(before != after)
-        rows, old, new = self.posterior[flipped], before[flipped], after[flipped]
+        (n, K), (flipped, old, new) = self.posterior.shape, self.flipped(weights)
+        rows = self.posterior[flipped]
         made, mended = _of(rows, old), _of(rows, new)
-        change = np.asarray(evaluate("posterior_distortion")(eta_before=made, eta_after=mended))
+        change = np.asarray(evaluate("posterior_loss")(eta_top=made, eta_k=mended, decided=1.0))
         by_class = np.bincount(old, weights=made, minlength=K) - np.bincount(new, weights=mended, minlength=K)
         priors = np.maximum(self.priors, 1e-300)
         D = change.sum() / n
@@ -80,12 +85,6 @@ class Posteriors(NamedTuple):
 
 def _of(array: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return np.take_along_axis(array, classes[:, None], 1)[:, 0]
-
-
-def logits_of(features: Features) -> np.ndarray:
-    """(n, K) clean logits in float64; a head with one output as two, the first 0."""
-    logits = features.features.astype(np.float64) @ features.weights.T + features.bias
-    return np.concatenate([0 * logits, logits], 1) if logits.shape[1] == 1 else logits
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
@@ -109,7 +108,7 @@ def found(calibration: Calibration) -> bool:
 
 
 def posteriors(features: Features, calibration: Calibration) -> Posteriors:
-    logits, T = logits_of(features), calibration.temperature
+    logits, T = features.head_logits(), calibration.temperature
     p = np.exp(log_softmax(logits / T, 1))
     slope = evaluate("posterior_slope")(
         posterior=p, logit=logits, mean_logit=np.sum(p * logits, 1, keepdims=True), temperature=T
@@ -129,15 +128,13 @@ def misfit_of(features: Features, given: Posteriors) -> float:
     least FLOOR, which is all that is known without labels."""
     if not features.labelled:
         return FLOOR
-    n, right = len(features.labels), given.decisions == features.labels
-    cells = []
+    n, cells = len(features.labels), []
     for layer in grid(features.weights):
-        after = decide(given.features @ layer.weights.T + given.bias)
-        counted = (np.sum(right) - np.sum(after == features.labels)) / n
-        flipped = after != given.decisions
-        made, mended = _of(given.posterior, given.decisions)[flipped], _of(given.posterior, after)[flipped]
-        noise = float(np.sum(made + mended - (made - mended) ** 2)) / n**2  # of the labels given the features
-        cells.append(((made - mended).sum() / n - counted, flipped.mean(), noise))
+        flipped, old, new = given.flipped(layer.weights)
+        counted = np.sum(features.labels[flipped] == old) - np.sum(features.labels[flipped] == new)
+        made, mended = _of(given.posterior[flipped], old), _of(given.posterior[flipped], new)
+        noise = np.sum(made + mended - (made - mended) ** 2)  # variance of the labels given the features
+        cells.append((((made - mended).sum() - counted) / n, len(flipped) / n, noise / n**2))
     return max(FLOOR, misfit(*np.array(cells, float).reshape(-1, 3).T))
 
 

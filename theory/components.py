@@ -13,7 +13,7 @@ from theory import lines
 from theory.multiclass import LINE_SETS, Change, centred, root
 from theory.orthant import estimate, moved
 from theory.setting.files import Features
-from theory.setting.problem import Components, Problem
+from theory.setting.problem import Components, Problem, two_rows
 from theory.spread import Average
 
 WORK = 2e7  # crossings of each class's lines, all heads
@@ -30,13 +30,11 @@ def _along(points, picks, factor, gram, means, own) -> tuple[jax.Array, jax.Arra
         points (n, r), picks (n,): in the unit cube. factor (H, K, r), gram (H, K, K): as :class:`theory.lines.Law`.
         means: (H, K, n) of the logits in each line's component. own: the class.
     """
-    images = jnp.einsum("hkr,nr->hkn", factor, jax.scipy.special.ndtri(points))
+    images = lines.images_of(factor, points)
     shares, length = jax.vmap(lines.directions, (None, 1, None))(own, means[0], gram[0])
     rival = jax.vmap(lines.choose)(shares, picks[:, None])[:, 0]
-    pace = lines.inverse(jnp.take_along_axis(length, rival[:, None], 1)[:, 0])
-    slope = (gram[:, :, own][:, :, None] - gram[:, :, rival]) * pace[None, None]
-    tau = (images[0, own] - jnp.take_along_axis(images[0], rival[None], 0)[0]) * pace
-    start = images - slope * tau[None, None] + means
+    start, slope = lines.towards(own, rival, jnp.take_along_axis(length, rival[:, None], 1)[:, 0], gram, images)
+    start = start + means
     return lines.correctness(start, slope, own), lines.flips(start, slope)
 
 
@@ -45,11 +43,7 @@ def known(problem: Problem, layers: np.ndarray, *, seed: int) -> tuple[list[Chan
 
     Kind: exact up to the reported errors.
     """
-    weights = np.concatenate([problem.weights[None], layers])
-    bias = problem.bias
-    if weights.shape[1] == 1:  # one output: a first row of zeros
-        weights, bias = np.concatenate([0 * weights, weights], 1), np.concatenate([0 * bias, bias])
-    heads = centred(weights)
+    heads, (bias,) = centred(np.stack([two_rows(one)[0] for one in (problem.weights, *layers)])), two_rows(problem.bias)
     H = len(heads)
     sums, variances = np.zeros((4, LINE_SETS, H - 1, problem.classes)), np.zeros(H - 1)
     for k in np.flatnonzero(problem.priors > 0):

@@ -136,19 +136,26 @@ def flips(start: jax.Array, slope: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _images(factor: jax.Array, points: jax.Array) -> jax.Array:
+def images_of(factor: jax.Array, points: jax.Array) -> jax.Array:
     """(H, K, n) logits less their means at points (n, r)."""
     return jnp.einsum("hkr,nr->hkn", factor, ndtri(points))
+
+
+def towards(own, rival: jax.Array, length: jax.Array, gram: jax.Array, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Starts, less the means, and slopes (H, K, n) of lines from class ``own`` towards rivals (n,), each of a direction of this
+    length (n,), through the points of images (H, K, n); gram (H, K, K) as in :class:`Law`."""
+    pace = inverse(length)
+    slope = (gram[:, :, own][:, :, None] - gram[:, :, rival]) * pace[None, None]
+    tau = (images[0, own] - jnp.take_along_axis(images[0], rival[None], 0)[0]) * pace
+    return images - slope * tau[None, None], slope
 
 
 @functools.partial(jax.jit, static_argnames="walked")
 def _class(own, mean, gram, images, pick, *, walked: int) -> tuple[jax.Array, jax.Array]:
     shares, length = directions(own, mean[0], gram[0])
     rival = choose(shares, pick)
-    pace = inverse(length[rival])
-    slope = (gram[:, :, own][:, :, None] - gram[:, :, rival]) * pace[None, None]
-    tau = (images[0, own] - jnp.take_along_axis(images[0], rival[None], 0)[0]) * pace
-    start = images - slope * tau[None, None] + mean[:, :, None]
+    start, slope = towards(own, rival, length[rival], gram, images)
+    start = start + mean[:, :, None]
     return correctness(start, slope, own), flips(start[:, :, :walked], slope[:, :, :walked])
 
 
@@ -175,7 +182,7 @@ def class_change(
         for first in range(0, n, few):
             some = moved(points[first : first + few], jnp.asarray(shifts[None])).reshape(-1, r + 1)
             one = laws[min(k, len(laws) - 1)]
-            images = _images(one.factor, some[:, :-1])
+            images = images_of(one.factor, some[:, :-1])
             for own in range(k, min(k + together, K)):
                 mean = jnp.asarray(one.means[own if len(laws) == 1 else 0])
                 seen = sets * int(np.clip(walked - first, 0, few))

@@ -14,7 +14,7 @@ from theory.error_model import ErrorModel
 from theory.multiclass import Change
 from theory.orthant import Phi
 from theory.setting.files import Features
-from theory.setting.problem import decide
+from theory.setting.problem import decide, two_rows
 
 REACH = 8.5  # standard deviations of the own noise: 2e-17 beyond
 NODES = 65  # of the trapezoid rule at least: 4e-5 with equal rows; twice as many 3e-9
@@ -120,13 +120,6 @@ def expected(features: Features, model: ErrorModel, *, seed: int = 0) -> tuple[C
         changed,
         float(change.var(ddof=1)) / n if n > 1 else 0.0,
     )
-
-
-def two_rows(weights: np.ndarray, bias: np.ndarray, sigma: np.ndarray):
-    """A head with one output as two rows, the first zero and without noise."""
-    if len(weights) > 1:
-        return weights, bias, sigma
-    return np.concatenate([0 * weights, weights]), np.concatenate([0 * bias, bias]), np.concatenate([0 * sigma, sigma])
 
 
 def by_networks(z, logits, sigma, labels, clean, seed: int) -> tuple[np.ndarray, np.ndarray]:

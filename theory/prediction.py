@@ -252,7 +252,7 @@ def _posterior_counts(
 ) -> tuple[np.ndarray, list[Outcome]]:
     """Known layers on features whose labels follow calibrated posteriors; these also give the priors."""
     if temperature is None:
-        calibration = calibrated.calibrate(calibrated.logits_of(features), features.labels)
+        calibration = calibrated.calibrate(features.head_logits(), features.labels)
     else:
         calibration = calibrated.Calibration(temperature, 0.0)
     given = calibrated.posteriors(features, calibration)

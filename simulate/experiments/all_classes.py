@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from simulate.counting import measure
-from simulate.experiments.halves import BITS, NAME, read_table, shipped, split, summary, write_table
+from simulate.experiments.halves import BITS, NAME, held, read_table, shipped, split, summary, write_table
 from simulate.feature_models.fit import fit
 from theory.prediction import predict
 from theory.setting.compression import SCHEMES
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_features
-from theory.setting.record import Record
 
 GAUSSIAN = ("Gaussian, actual", "Gaussian, expected")
 WAYS = (*GAUSSIAN, "distribution-free, actual", "distribution-free, expected", "distribution-free, adapted")
@@ -42,25 +41,8 @@ def all_classes(
         subject, errors = (problem if problem is not None and way in GAUSSIAN else fitted), way.rsplit(" ", 1)[1]
         predictions = predict(subject, errors=errors, test_size=n, seed=seed, **question)
         for one, seen in zip(predictions, measure(other, **question), strict=True):
-            rows.append(_row(way, one, n, seen.distortion, seen.flip_rate))
+            rows.append({"way": way} | held(one, n, seen.distortion, seen.flip_rate))
     return rows
-
-
-def _row(way: str, one: Record, n: int, distortion: float, flip_rate: float) -> dict:
-    return {
-        "way": way,
-        "scheme": one.scheme,
-        "granularity": one.granularity,
-        "bits": one.bits,
-        "n": n,
-        "predicted": one.distortion,
-        "low": one.interval[0],
-        "high": one.interval[1],
-        "predicted_flips": one.flip_rate,
-        "distortion": distortion,
-        "flip_rate": flip_rate,
-        "delta_2": None,
-    }
 
 
 def shipped_rows(*, seed: int = 0) -> list[dict]:
@@ -73,7 +55,7 @@ def shipped_rows(*, seed: int = 0) -> list[dict]:
         question: dict = dict(scheme=scheme, bits=BITS, per_channel=channel, errors=errors, test_size=n, seed=seed)
         for one in predict(problem, **question):
             seen = counts[scheme, one.granularity, one.bits]
-            rows.append(_row(way, one, n, (seen["made"] - seen["mended"]) / n, seen["flips"] / n))
+            rows.append({"way": way} | held(one, n, (seen["made"] - seen["mended"]) / n, seen["flips"] / n))
     return rows
 
 
@@ -103,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--bits", type=whole_number(1), nargs="+", default=list(BITS), metavar="B", help="of a features file (default 2 to 6)"
     )
+    parser.add_argument("--schemes", nargs="+", choices=list(SCHEMES), default=list(SCHEMES), help="of a features file")
     parser.add_argument("--out", metavar="DIR", help="only write the counts of the half measured there")
     add_seed(parser)
     add_json(parser)
@@ -114,14 +97,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             _, other = split(read_features(a.features), a.seed)
             write_table(Path(a.out) / f"{NAME}_all_classes.csv", measured_classes(other))
             return 0
-        rows = all_classes(read_features(a.features), bits=a.bits, seed=a.seed) if a.features else shipped_rows(seed=a.seed)
+        rows = (
+            all_classes(read_features(a.features), schemes=a.schemes, bits=a.bits, seed=a.seed)
+            if a.features
+            else shipped_rows(seed=a.seed)
+        )
         if a.json:
             print_json(rows)
             return 0
         for way in dict.fromkeys(row["way"] for row in rows):
             table = summary([row for row in rows if row["way"] == way])
             print(f"{way}; inside: share in the 95 % interval; width over 3.92 sqrt(F/n); errors in points")
-            print_table(table, [name for name in table[0] if name != "delta_2"])
+            print_table(table, list(table[0]))
         return 0
 
     parser.set_defaults(run=work)

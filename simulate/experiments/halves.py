@@ -26,6 +26,7 @@ from theory.setting.errors import InputError
 from theory.setting.files import Features, read_features, read_statistics, write_statistics
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
+from theory.setting.record import Record
 from theory.spread import Errors
 
 BITS = (2, 3, 4, 5, 6)
@@ -107,6 +108,28 @@ def _delta_method(problem: Problem, row: dict) -> float:
     return float(np.asarray(binary.older_formula("delta_2", binary.margin(pair), np.asarray(v))) @ pair.priors)
 
 
+def held(said: Record, n: int, distortion: float, flip_rate: float) -> dict:
+    """A prediction for a test set of n samples beside what was measured there, as :func:`summary` takes it."""
+    return {
+        "scheme": said.scheme,
+        "granularity": said.granularity,
+        "bits": said.bits,
+        "n": n,
+        "predicted": said.distortion,
+        "low": said.interval[0],
+        "high": said.interval[1],
+        "predicted_flips": said.flip_rate,
+        "distortion": distortion,
+        "flip_rate": flip_rate,
+    }
+
+
+def overall(rows: Sequence[dict]) -> dict:
+    """The line of :func:`summary` for all widths together, its ``bits`` None."""
+    (line,) = summary([{**row, "bits": 0} for row in rows])
+    return {**line, "bits": None}
+
+
 def summary(rows: Sequence[dict]) -> list[dict]:
     """By width: coverage, width of the interval over 3.92 sqrt(F/n), mean absolute errors in points, flips, and the interval
     score over that width."""
@@ -127,12 +150,11 @@ def summary(rows: Sequence[dict]) -> list[dict]:
             "width": interval / noise,
             "error": 100 * mean(lambda r: abs(r["predicted"] - r["distortion"])),
             "no_loss": 100 * mean(lambda r: abs(r["distortion"])),
-            "delta_2": None,
             "bias": 100 * mean(lambda r: r["predicted"] - r["distortion"]),
             "flips": mean(lambda r: r["predicted_flips"]) / max(mean(lambda r: r["flip_rate"]), 1e-300),
             "score": (interval + 2 / 0.05 * outside) / noise,
         }
-        if cell[0]["delta_2"] is not None:
+        if cell[0].get("delta_2") is not None:
             line["delta_2"] = 100 * mean(lambda r: abs(r["delta_2"] - r["distortion"]))
         table.append(line)
     return table

@@ -9,16 +9,16 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
 
 from simulate.experiments import hypothesis_tests as tests
 from simulate.experiments.hypothesis_tests import Test
-from simulate.feature_models.gaussian import moments
+from simulate.feature_models import gaussian
 from theory import logit_noise
-from theory.calibrated import calibrate, found, logits_of
+from theory.calibrated import calibrate, found
 from theory.error_model import ErrorModel, uniform
 from theory.prediction import mean_distortion
 from theory.setting.arguments import seed_of, widths
@@ -26,7 +26,7 @@ from theory.setting.compression import Compressed, compress
 from theory.setting.errors import InputError
 from theory.setting.files import Features, features_of
 from theory.setting.precision import in_float64
-from theory.setting.problem import Problem, decide
+from theory.setting.problem import Problem, decide, two_rows
 
 ALPHA = 0.05
 LABELS = 8  # sets of them drawn from the posteriors
@@ -44,11 +44,11 @@ WEIGHTS, ENTRIES, ROWS = (
 NOISE = "logit noise Gaussian given the features"
 
 
-class Effect:
-    """The change of the distortion, a fraction, and its standard error by the finite sample."""
+class Effect(NamedTuple):
+    """The change of the distortion, a fraction, and its standard error."""
 
-    def __init__(self, change: float, error: float = 0.0):
-        self.change, self.error = float(change), float(error)
+    change: float
+    error: float = 0.0
 
 
 @in_float64
@@ -94,13 +94,13 @@ def check(
     if others is not None and not np.array_equal(others.weights, features.weights):
         raise InputError("training: expected features of the same layer, got other weights")
     z = features.features.astype(np.float64)
-    problem = _fitted(features)
+    problem, elsewhere = _fitted(features), None if others is None else _fitted(others)
     rng = np.random.default_rng([seed, 1])
     of_features = {
         GAUSSIAN: tests.gaussian_features(z, features.labels),
         MARGINS: tests.gaussian_margins(z, features.labels, features.weights),
         COVARIANCES: tests.equal_covariances(z, features.labels, rng),
-        BAYES: tests.bayes_layer(z, features.labels, logits_of(features), rng),
+        BAYES: tests.bayes_layer(z, features.labels, features.head_logits(), rng),
     }
     if others is not None:
         y, x = others.labels, others.features.astype(np.float64)
@@ -110,7 +110,7 @@ def check(
         of_errors = error_tests(layer, features, rng)
         family |= {(name, layer.bits): test for name, test in of_errors.items()}
         base = _Base(features, layer, seed)
-        effects = _error_effects(base) | _feature_effects(base, problem, None if others is None else _fitted(others))
+        effects = _error_effects(base) | _feature_effects(base, problem, elsewhere)
         for name in (*of_features, *of_errors):
             assumed, effect = effects[name]
             record = {"hypothesis": name, "bits": layer.bits, "distortion": assumed}
@@ -149,10 +149,7 @@ def _fitted(features: Features) -> Problem | None:
     """One Gaussian a class; None where no class has two samples, or there are too many to predict by orthants."""
     if features.classes > LARGEST or np.bincount(features.labels).max() < 2:
         return None
-    priors, means, covariances, counts = moments(features)
-    return Problem(
-        weights=features.weights, bias=features.bias, priors=priors, means=means, covariances=covariances, counts=counts
-    )
+    return gaussian.problem(features)
 
 
 class _Base:
@@ -162,7 +159,7 @@ class _Base:
         self.features, self.layer, self.seed = features, layer, seed
         self.z = features.features.astype(np.float64)
         self.model = uniform(features.weights, layer.steps)
-        self.right = decide(logits_of(features)) == features.labels
+        self.right = decide(features.head_logits()) == features.labels
         self.each = self.change(self.model)
         self.distortion = float(self.each.mean())
 
@@ -175,7 +172,7 @@ class _Base:
         right: np.ndarray | None = None,
     ) -> np.ndarray:
         """(n,) expected change of P(error) of each sample; with other norms, or labels and where the clean layer is right."""
-        mean, bias, rows = logit_noise.two_rows(model.mean, self.features.bias, model.rows)
+        mean, bias, rows = two_rows(model.mean, self.features.bias, model.rows)
         if norms is None:
             norms = np.asarray(np.linalg.norm(self.z * model.columns, axis=1))
         labels, before = (self.features.labels, self.right) if labels is None or right is None else (labels, right)
@@ -192,7 +189,7 @@ class _Base:
         """The effect of another error model, sample by sample; ``noise`` is the standard deviation of log v that one draw of
         errors of the hypothesis has."""
         shift = self.change(model) - self.each
-        return self.distortion, Effect(shift.mean(), float(np.hypot(_error(shift), self.slope * noise)))
+        return self.distortion, Effect(float(shift.mean()), float(np.hypot(_error(shift), self.slope * noise)))
 
 
 def _error(x: np.ndarray) -> float:
@@ -233,11 +230,11 @@ def _error_effects(base: _Base) -> dict[str, tuple[float, Effect | None]]:
     if live.sum() > 1:
         r = np.corrcoef(E[live])[np.triu_indices(int(live.sum()), 1)].mean()
         effects[ROWS] = base.other(model._replace(rows=rows * np.sqrt(max(0.0, 1 - r))), 1 / np.sqrt(d * K * (K - 1) / 2))
-    mean, bias, sigma = logit_noise.two_rows(W, features.bias, rows)
+    mean, bias, sigma = two_rows(W, features.bias, rows)
     logits = base.z @ mean.T + bias
     counted, _ = logit_noise.by_networks(base.z, logits, sigma, features.labels, decide(logits), base.seed)
     pairs = counted.reshape(-1, 2).mean(1)
-    effects[NOISE] = base.distortion, Effect(pairs.mean() - base.distortion, _error(pairs))
+    effects[NOISE] = base.distortion, Effect(float(pairs.mean()) - base.distortion, _error(pairs))
     return effects
 
 
@@ -258,7 +255,7 @@ def _feature_effects(base: _Base, problem: Problem | None, training: Problem | N
     margins = base.change(base.model, norms=norms_given_logits(base.features, problem))
     return {
         GAUSSIAN: (assumed, Effect(base.distortion - assumed, _error(base.each))),
-        MARGINS: (assumed, Effect(margins.mean() - assumed, _error(margins))),
+        MARGINS: (assumed, Effect(float(margins.mean()) - assumed, _error(margins))),
         COVARIANCES: under(replace(problem, covariances=pooled(problem))),
         BAYES: _bayes_effect(base),
         TRAINING: (assumed, None) if training is None else under(training),
@@ -267,7 +264,7 @@ def _feature_effects(base: _Base, problem: Problem | None, training: Problem | N
 
 def _bayes_effect(base: _Base) -> tuple[float, Effect | None]:
     """From labels drawn from the layer's own posteriors softmax(logits/T), whose Bayes rule it is, to the labels measured."""
-    logits = logits_of(base.features)
+    logits = base.features.head_logits()
     calibration = calibrate(logits, base.features.labels)
     if not found(calibration):
         return base.distortion, None
@@ -278,7 +275,7 @@ def _bayes_effect(base: _Base) -> tuple[float, Effect | None]:
         labels = np.minimum(np.sum(edges < rng.random((len(edges), 1)), 1), edges.shape[1] - 1)
         each += base.change(base.model, labels=labels, right=decisions == labels) / LABELS
     shift = base.each - each
-    return float(each.mean()), Effect(shift.mean(), _error(shift))
+    return float(each.mean()), Effect(float(shift.mean()), _error(shift))
 
 
 def pooled(problem: Problem) -> np.ndarray:

@@ -11,6 +11,8 @@ import numpy as np
 from scipy import stats
 from scipy.special import log_softmax
 
+from theory.calibrated import calibrate, found
+
 LEAST = 20  # samples of a class below which its law is not tested
 MOST = 5000  # values that the test of Shapiro and Wilk takes
 EXCHANGES = 999  # permutations or draws behind a p-value, the observed one beside them
@@ -176,8 +178,6 @@ def _ranked(seen: float, exchanged: np.ndarray, what: str) -> Test:
 def bayes_layer(features: np.ndarray, labels: np.ndarray, logits: np.ndarray, rng: np.random.Generator) -> Test | None:
     """Whether labels follow softmax(logits/T), as those of a Bayes rule do: the score of the likelihood in the weights,
     squared, beside that of labels drawn from these posteriors. T is the likeliest one, and changes no decision."""
-    from theory.calibrated import calibrate, found
-
     calibration = calibrate(logits, labels)
     if not found(calibration):
         return None

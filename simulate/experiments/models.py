@@ -9,6 +9,7 @@ sampling noise of the flips alone would have.
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from simulate.counting import measure
-from simulate.experiments.halves import BITS, split, summary
+from simulate.experiments.halves import BITS, held, overall, split, summary
 from simulate.feature_models.fit import MODELS, fit
 from theory.prediction import predict
 from theory.setting.arguments import whole
@@ -57,8 +58,7 @@ def compare(
     records = []
     for model in ALL:
         own = [row for row in rows if row["model"] == model]
-        for line in [*summary(own), *({**one, "bits": None} for one in summary([{**row, "bits": 0} for row in own]))]:
-            line.pop("delta_2", None)
+        for line in (*summary(own), overall(own)):
             if model == NOTHING:
                 line = {**line, "inside": None, "width": None, "flips": None, "score": None}
             records.append({"model": model, **line})
@@ -82,40 +82,29 @@ def held_out(
     rounds = [(i, r, way) for i in range(len(networks)) for r in range(halves) for way in (False, True)]
     rows = []
     for i, r, way in progress(rounds, what="comparing", unit="half"):
-        one, other = split(networks[i], seed + r)
-        fitted, held = (other, one) if way else (one, other)
-        n = len(held.labels)
+        fitted, other = split(networks[i], seed + r)[:: -1 if way else 1]
+        n = len(other.labels)
         models = {name: fit(fitted, model=name) for name in MODELS}
         for scheme in SCHEMES:
             for channel in (False, True):
                 question: dict[str, Any] = dict(scheme=scheme, bits=BITS, per_channel=channel)
                 ask = partial(predict, test_size=n, seed=seed, **question)
                 answers = {name: ask(problem) for name, problem in models.items()} | {POSTERIOR: ask(fitted)}
-                answers[COUNTED] = measure(fitted, **question)
-                for k, seen in enumerate(measure(held, **question)):
+                answers[COUNTED] = [_both_halves(one) for one in measure(fitted, **question)]
+                answers[NOTHING] = [
+                    replace(one, distortion=0.0, interval=(0.0, 0.0), flip_rate=0.0) for one in answers[COUNTED]
+                ]
+                for k, seen in enumerate(measure(other, **question)):
                     for model in ALL:
                         row = {"network": i, "split": r, "way": way, "model": model}
-                        rows.append(row | _row(answers[model][k] if model != NOTHING else None, seen, n))
+                        rows.append(row | held(answers[model][k], n, seen.distortion, seen.flip_rate))
     return rows
 
 
-def _row(said: Record | None, seen: Record, n: int) -> dict[str, Any]:
-    low, high = (0.0, 0.0) if said is None else said.interval
-    if said is not None and said.method == "counting":  # the noise of both halves
-        low, high = (said.distortion + (end - said.distortion) * np.sqrt(2) for end in (low, high))
-    return {
-        "scheme": seen.scheme,
-        "granularity": seen.granularity,
-        "bits": seen.bits,
-        "n": n,
-        "predicted": 0.0 if said is None else said.distortion,
-        "low": low,
-        "high": high,
-        "predicted_flips": 0.0 if said is None else said.flip_rate,
-        "distortion": seen.distortion,
-        "flip_rate": seen.flip_rate,
-        "delta_2": None,
-    }
+def _both_halves(counted: Record) -> Record:
+    """A count on one half as a prediction for another as large: the noise of both."""
+    low, high = (counted.distortion + np.sqrt(2) * (end - counted.distortion) for end in counted.interval)
+    return replace(counted, interval=(float(low), float(high)))
 
 
 def _sentence(ranked: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:

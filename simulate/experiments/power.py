@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import beta, binom
 
 from simulate.experiments import hypotheses as names
 from simulate.experiments import hypothesis_tests as tests
@@ -151,8 +151,6 @@ def power(*, sets: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def _between(k: int, n: int) -> tuple[float, float]:
-    from scipy.stats import beta
-
     low = 0.0 if k == 0 else float(beta.ppf(0.025, k, n - k + 1))
     return low, 1.0 if k == n else float(beta.ppf(0.975, k + 1, n - k))
 

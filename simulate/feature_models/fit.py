@@ -30,7 +30,7 @@ def fit(features: Features | Path | str, *, out: Path | str | None = None, class
     """Fit a model of the features of each class, and say how far it is off.
 
     * ``gaussian``: means and unbiased covariances, shrunk where a class has no more samples than features
-      (:func:`simulate.feature_models.gaussian.moments`).
+      (:func:`simulate.feature_models.gaussian.problem`).
     * ``mixture``: four Gaussian components a class (:mod:`simulate.feature_models.mixture`).
     * ``resampled``: the samples themselves, smoothed (:mod:`simulate.feature_models.resampled`).
 
@@ -52,15 +52,8 @@ def fit(features: Features | Path | str, *, out: Path | str | None = None, class
     if model not in MODELS:
         raise InputError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
     features = features_of(features).restrict(classes)
-    priors, means, covariances, counts = gaussian.moments(features)
-    problem = Problem(
-        weights=features.weights,
-        bias=features.bias,
-        priors=priors,
-        means=means,
-        covariances=covariances,
-        counts=counts,
-        source_bits=features.source_bits,
+    problem = replace(
+        gaussian.problem(features),
         provenance={
             "source": features.provenance,
             "model": model,
@@ -83,19 +76,13 @@ def _misfit(features: Features, problem: Problem) -> float:
     n = int(np.clip(WORK / problem.weights.size / (1 + len(layers)), 2**12, DRAWN))
     z, y = draw(problem, n, np.random.default_rng(0))
     heads = [problem.weights, *(layer.weights for layer in layers)]
-    model, seen = _shifts(z, y, heads, problem.bias), _shifts(features.features, features.labels, heads, problem.bias)
-    variance = (seen.changed - seen.distortion**2) / len(features.labels) + (model.changed - model.distortion**2) / n
-    return misfit(model.distortion - seen.distortion, model.flips, variance)
+    D, flips, changed = _shifts(z, y, heads, problem.bias)
+    seen, _, seen_changed = _shifts(features.features, features.labels, heads, problem.bias)
+    return misfit(D - seen, flips, (seen_changed - seen**2) / len(features.labels) + (changed - D**2) / n)
 
 
-class _Shifts:
-    """Of each layer but the first (B,): distortion, flips and changed correctness, counted."""
-
-    def __init__(self, n: int, total: np.ndarray):
-        self.distortion, self.flips, self.changed = total / n
-
-
-def _shifts(z: np.ndarray, y: np.ndarray, heads: list[np.ndarray], bias: np.ndarray) -> _Shifts:
+def _shifts(z: np.ndarray, y: np.ndarray, heads: list[np.ndarray], bias: np.ndarray) -> np.ndarray:
+    """(3, B): distortion, flips and changed correctness of each head but the first on samples (n, d), counted."""
     total = np.zeros((3, len(heads) - 1))
     for first in range(0, len(z), ROWS):
         rows, labels = z[first : first + ROWS].astype(np.float64), y[first : first + ROWS]
@@ -104,4 +91,4 @@ def _shifts(z: np.ndarray, y: np.ndarray, heads: list[np.ndarray], bias: np.ndar
             after = decide(rows @ head.T + bias)
             right, still = before == labels, after == labels
             total[:, i] += np.sum(right) - np.sum(still), np.sum(before != after), np.sum(right != still)
-    return _Shifts(len(z), total)
+    return total / len(z)

@@ -1,17 +1,20 @@
 """One Gaussian per class: the moments behind every model of the features."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from theory.setting.door import say
 from theory.setting.errors import InputError
 from theory.setting.files import Features
+from theory.setting.problem import Problem
 
 LARGEST = 1e70  # |feature|: fourth powers are summed
 COVARIANCES = 2**27  # entries of the covariances of all classes beyond which they have one in common: a gigabyte
 
 
-def moments(features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Priors (K,), means (K, d), covariances (K, d, d) and counts (K,) of labelled features.
+def problem(features: Features) -> Problem:
+    """Priors, means, covariances and counts of labelled features, with their layer.
 
     Means and unbiased covariances are the samples' own. A class with no more samples than features has a singular
     covariance: it is shrunk towards the pooled one with the Ledoit-Wolf intensity (the share that least mean squared error
@@ -34,11 +37,19 @@ def moments(features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     centred = [one - mean for one, mean in zip(rows, means, strict=True)]
     within = np.concatenate(centred)
     pooled = within.T @ within / max(1, counts.sum() - np.sum(counts > 0))
-    priors = counts / counts.sum()
+    found = Problem(
+        weights=features.weights,
+        bias=features.bias,
+        priors=counts / counts.sum(),
+        means=means,
+        covariances=pooled,
+        counts=counts,
+        source_bits=features.source_bits,
+    )
     if K * d**2 > COVARIANCES:
         say(f"{K} covariances of {d} features would take {8 * K * d**2 / 1e9:.1f} GB: the classes have one in common")
         share = shrinkage(within, pooled, np.eye(d) * np.trace(pooled) / d) if len(within) <= 10 * d else 0.0
-        return priors, means, (1 - share) * pooled + share * np.eye(d) * np.trace(pooled) / d, counts
+        return replace(found, covariances=(1 - share) * pooled + share * np.eye(d) * np.trace(pooled) / d)
     covariances = np.zeros((K, d, d))
     for k in range(K):
         if counts[k] < 2:
@@ -49,7 +60,7 @@ def moments(features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
         if counts[k] <= d:
             share = shrinkage(centred[k], covariances[k], pooled)
             covariances[k] = (1 - share) * covariances[k] + share * pooled
-    return priors, means, covariances, counts
+    return replace(found, covariances=covariances)
 
 
 def shrinkage(centred: np.ndarray, sample: np.ndarray, target: np.ndarray) -> float:

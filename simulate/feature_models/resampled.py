@@ -33,9 +33,7 @@ def components(features: Features, problem: Problem) -> Components:
 
 def margins(features: Features) -> np.ndarray:
     """(n,) a_y - max_{j != y} a_j: positive where the decision is right."""
-    logits = features.features.astype(np.float64) @ features.weights.T + features.bias
-    if logits.shape[1] == 1:
-        logits = np.concatenate([0 * logits, logits], 1)
+    logits = features.head_logits()
     rows = np.arange(len(logits))
     own = logits[rows, features.labels]
     logits[rows, features.labels] = -np.inf

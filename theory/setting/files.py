@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from theory.setting.errors import InputError
-from theory.setting.problem import Components, Problem, check_classes, decide
+from theory.setting.problem import Components, Problem, check_classes, decide, two_rows
 
 FLOATS = (np.float16, np.float32, np.float64)
 AGREEMENT = 0.999  # share of rows where W z + b must decide as the stored logits do
@@ -54,6 +54,11 @@ class Features:
     @property
     def labelled(self) -> bool:
         return bool(self.labels[0] >= 0)
+
+    def head_logits(self) -> Float64[np.ndarray, "n K"]:
+        """(n, K) W z + b in float64; a head with one output as two, the first 0."""
+        weights, bias = two_rows(self.weights, self.bias)
+        return self.features.astype(np.float64) @ weights.T + bias
 
     def take(self, rows: np.ndarray) -> "Features":
         """The samples with the given indices."""
@@ -106,8 +111,8 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
             if isinstance(archive, np.ndarray):
                 raise InputError(f"{path}: expected an .npz archive of named arrays, got a single array")
             return {name: archive[name] for name in archive.files}
-    # NotImplementedError: what zipfile raises for a compression it does not know
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    # RuntimeError: what zipfile raises for an encrypted archive or a compression it does not know
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
         why = "it holds Python objects" if "allow_pickle" in str(error) and zipfile.is_zipfile(path) else str(error)

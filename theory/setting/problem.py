@@ -136,6 +136,11 @@ def margin(
     return weights[1] - weights[0], float(bias[1] - bias[0])
 
 
+def two_rows(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Arrays (1, ...) of a head with one output as those of two rows, the first 0; of other heads themselves."""
+    return tuple(np.concatenate([0 * x, x]) if len(x) == 1 else x for x in arrays)
+
+
 def decide(logits: np.ndarray) -> np.ndarray:
     """(n, rows) logits to (n,) classes: argmax, ties to the lowest class; one output: 1 when positive."""
     return (logits[:, 0] > 0).astype(np.int64) if logits.shape[1] == 1 else np.argmax(logits, 1)
