@@ -31,6 +31,13 @@ def _at(formula, k: int):
     return formula.subs(values, simultaneous=True)
 
 
+def _difference(left, right):
+    """left - right with a symbol in the place of each exponential: a rational function, 0 after cancelling."""
+    inverse, *weights = sympy.symbols("inverse w0:3", positive=True)
+    plain = (left - right).subs(dict(zip(map(exp, _score), weights, strict=True)))
+    return sympy.factor(sympy.cancel(plain.subs({exp(-k * _s): inverse**k for k in (2, 1)}).subs(exp(_s), 1 / inverse)))
+
+
 posterior_slope = Result(
     name="posterior_slope",
     statement="d eta_k/d log T = eta_k (abar - a_k)/T, abar = sum_j eta_j a_j",
@@ -40,7 +47,8 @@ posterior_slope = Result(
     kind="exact",
     source="differentiate the softmax",
     steps=lambda formula: tuple(
-        Identity(text=f"class {k} of three", left=_at(formula, k), right=sympy.diff(_eta[k], _s)) for k in range(3)
+        Identity(text=f"class {k} of three", left=_difference(_at(formula, k), sympy.diff(_eta[k], _s)), right=sympy.Integer(0))
+        for k in range(3)
     ),
 )
 
@@ -55,12 +63,12 @@ temperature_information = Result(
     steps=lambda formula: (
         Identity(
             text="three classes: E (d log eta_y/d log T)^2",
-            left=_at(formula, 0),
-            right=sum((e * sympy.diff(log(e), _s) ** 2 for e in _eta), sympy.Integer(0)),
+            left=_difference(_at(formula, 0), sum((e * sympy.diff(log(e), _s) ** 2 for e in _eta), sympy.Integer(0))),
+            right=sympy.Integer(0),
         ),
         Identity(
             text="the mean of the score is 0, so that its square is its variance",
-            left=sum((e * sympy.diff(log(e), _s) for e in _eta), sympy.Integer(0)),
+            left=_difference(sum((e * sympy.diff(log(e), _s) for e in _eta), sympy.Integer(0)), 0),
             right=sympy.Integer(0),
         ),
     ),

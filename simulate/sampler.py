@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simulate.blocks import BLOCK, CHUNK, block_sums, temporaries
+from simulate.blocks import BLOCK, CHUNK, at_once, block_sums, in_batches, temporaries
 from theory.setting.problem import Problem, decide
 
 UNROLLED = 16  # rows up to which the argmax is written out
@@ -146,9 +146,9 @@ def tally_classes(decide_class: Callable[..., tuple[jax.Array, jax.Array]], inpu
     return (wrong, *(x.T for x in others)), y, f
 
 
-def _known_block(key, means, factors, priors, ties, *, rows: int, tied: bool):
-    """Counts and squares (G, ...) of one block for the problems of a grid: means (G, K, heads * rows), factors (G, 1 or K,
-    heads * rows, r), priors (G, K)."""
+def _known_block(key, means, factors, priors, ties, *, rows: int, tied: bool, problems_at_once: int):
+    """Counts and squares (G, ...) of one block for the problems of a grid, so many at once: means (G, K, heads * rows),
+    factors (G, 1 or K, heads * rows, r), priors (G, K)."""
     layers = means.shape[-1] // rows - 1
     g = jax.random.normal(key, (factors.shape[-1], BLOCK), jnp.float32)
 
@@ -172,7 +172,7 @@ def _known_block(key, means, factors, priors, ties, *, rows: int, tied: bool):
         y2 = jnp.sum(y * y, -1)
         return counts, jnp.stack([y2, jnp.sum(f * f, -1), y2], -1)
 
-    return jax.lax.map(one_problem, (means, factors, priors, ties))
+    return in_batches(one_problem, (means, factors, priors, ties), problems_at_once)
 
 
 def count_known(
@@ -212,7 +212,9 @@ def count_grid(
     """
     arrays, static = grid_program(problems, layers)
     tallies = list(onto) if onto is not None else [nothing(len(layers[0]), p.classes) for p in problems]
-    found = block_sums(_known_block, arrays, seed=seed, first=first, last=last, chunk=chunk, what="sampling", **static)
+    blocks = max(1, at_once(BLOCK * arrays[0].shape[-1]) // static["problems_at_once"])
+    question: dict = dict(seed=seed, first=first, last=last, chunk=chunk, blocks_at_once=blocks, what="sampling")
+    found = block_sums(_known_block, arrays, **question, **static)
     for counts, squares in found:
         samples = len(squares) * BLOCK
         tallies = [tally.more(samples, samples, [x[:, i] for x in counts], squares[:, i]) for i, tally in enumerate(tallies)]
@@ -227,7 +229,9 @@ def grid_program(problems: Sequence[Problem], layers: Sequence[Sequence[np.ndarr
     rows = len(problems[0].weights)
     tied = bool(np.any(ties[1]) or np.any(ties[0] != np.arange(rows)[:, None]))
     stacked = [np.stack(x) for x in zip(*reduced, strict=True)] + [np.stack([p.priors for p in problems])]
-    return (*(np.asarray(x, np.float32) for x in stacked), ties), {"rows": rows, "tied": tied}
+    side_by_side = min(len(problems), at_once(BLOCK * stacked[0].shape[-1]))
+    static = {"rows": rows, "tied": tied, "problems_at_once": side_by_side}
+    return (*(np.asarray(x, np.float32) for x in stacked), ties), static
 
 
 def grid_temporaries(problems: Sequence[Problem], layers: Sequence[Sequence[np.ndarray]]) -> int:

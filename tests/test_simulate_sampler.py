@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from simulate import sampler
 from simulate.blocks import BLOCK, key_of
 from simulate.experiments.averaging import distortions
 from simulate.monte_carlo import run
@@ -154,6 +155,24 @@ def test_standard_errors_are_honest(seed):
         z.append((np.array(means) - [D, F]) / se)
     total = np.sum(np.square(z), 0)
     assert ((total > 30.3) & (total < 102.7)).all(), total  # chi2.ppf([5e-4, 0.9995], 60)
+
+
+def test_blocks_and_problems_side_by_side_count_the_same(monkeypatch):
+    """What a GPU does; here by asking for it."""
+    problems = [random_problem(7, i, K=3) for i in range(5)]
+    layers = [[compress(p.weights, "symmetric", bits).weights for bits in (2, 4)] for p in problems]
+    assert sampler.at_once(1) == 1
+    alone = [count_known(p, x, seed=5, first=0, last=7) for p, x in zip(problems, layers, strict=True)]
+    for pieces in (2, 3, 8, 100):
+        monkeypatch.setattr(sampler, "at_once", lambda floats, pieces=pieces: pieces)
+        together = count_grid(problems, layers, seed=5, first=0, last=7, chunk=3)
+        apart = [count_known(p, x, seed=5, first=0, last=7, chunk=3) for p, x in zip(problems, layers, strict=True)]
+        for one, two, three in zip(alone, together, apart, strict=True):
+            for other in (two, three):
+                assert (one.samples, one.units) == (other.samples, other.units)
+                for a, b in zip(one[2:6], other[2:6], strict=True):
+                    np.testing.assert_array_equal(a, b)
+                np.testing.assert_allclose(one.squares, other.squares, rtol=1e-6)  # float32 sums in another order
 
 
 def test_chunks_and_interruptions_change_nothing():

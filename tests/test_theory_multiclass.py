@@ -303,11 +303,11 @@ def test_mistakes_in_the_expected_distortion_are_seen(averages):
 
 def test_statistics_source_is_the_sampling_spread(seed):
     """Refit 40 times on 1,500 samples: chi-square at 0.1 % both sides."""
-    from simulate.feature_models.fit import fit
+    from simulate.feature_models import gaussian
     from tests.test_simulate_features import sample
 
     problem, rng = random_problem(5, seed + 3, K=3), np.random.default_rng(seed)
-    fits = [fit(sample(problem, 1500, rng)) for _ in range(40)]
+    fits = [gaussian.problem(sample(problem, 1500, rng)) for _ in range(40)]
     records = [predict(one, scheme="symmetric", bits=[3], seed=seed)[0] for one in fits]
     spread = np.var([one.distortion for one in records], ddof=1)
     said = np.mean([one.interval_sources["statistics"] ** 2 for one in records])

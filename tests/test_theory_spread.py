@@ -8,7 +8,7 @@ from scipy.stats import binom, norm
 
 from simulate.experiments.averaging import distortions
 from simulate.experiments.coverage import coverage
-from simulate.feature_models.fit import fit
+from simulate.feature_models.gaussian import problem as moments
 from simulate.sampler import factor
 from tests.problems import exact_risk, random_problem
 from theory import spread
@@ -86,7 +86,7 @@ def test_interval_of_a_measured_test_set(errors, seed):
     inside, trials = 0, 300
     What = compress(problem.weights, "symmetric", 3).weights
     for _ in range(trials):
-        fitted = fit(_sample(problem, 1500, rng))
+        fitted = moments(_sample(problem, 1500, rng))
         (record,) = predict(fitted, scheme="symmetric", bits=[3], errors=errors, test_size=700)
         test = _sample(problem, 700, rng)
         if errors == "expected":
@@ -118,7 +118,7 @@ def test_statistics_source_is_the_sampling_spread_of_the_prediction(seed):
     """Refit many times: the standard deviation of the predicted distortion is what one prediction says. Unequal priors."""
     problem = replace(random_problem(5, seed + 31), priors=np.array([0.15, 0.85]))
     rng = np.random.default_rng(seed)
-    fits = [fit(_sample(problem, 800, rng)) for _ in range(400)]
+    fits = [moments(_sample(problem, 800, rng)) for _ in range(400)]
     values = [predict(one, scheme="symmetric", bits=[3])[0].distortion for one in fits]
     said = np.mean([predict(one, scheme="symmetric", bits=[3])[0].interval_sources["statistics"] for one in fits[:40]])
     assert np.std(values) == pytest.approx(said, rel=0.15)
@@ -137,7 +137,7 @@ def test_statistics_source_knows_that_the_priors_were_counted(seed):
         means=np.array([[3.0, 0], [0, 3.0]]),
         covariances=np.eye(2),
     )
-    fits = [fit(_sample(problem, 500, rng)) for _ in range(400)]
+    fits = [moments(_sample(problem, 500, rng)) for _ in range(400)]
     records = [predict(one, scheme="symmetric", bits=[2])[0] for one in fits]
     said = np.mean([record.interval_sources["statistics"] for record in records])
     assert np.std([record.distortion for record in records]) == pytest.approx(said, rel=0.15)
