@@ -161,7 +161,7 @@ def test_blocks_and_problems_side_by_side_count_the_same(monkeypatch):
     """What a GPU does; here by asking for it."""
     problems = [random_problem(7, i, K=3) for i in range(5)]
     layers = [[compress(p.weights, "symmetric", bits).weights for bits in (2, 4)] for p in problems]
-    assert sampler.at_once(1) == 1
+    assert sampler.at_once(1) == 1 or jax.default_backend() == "gpu"
     alone = [count_known(p, x, seed=5, first=0, last=7) for p, x in zip(problems, layers, strict=True)]
     for pieces in (2, 3, 8, 100):
         monkeypatch.setattr(sampler, "at_once", lambda floats, pieces=pieces: pieces)
@@ -184,7 +184,7 @@ def test_chunks_and_interruptions_change_nothing():
         count_known(problem, layers, seed=5, first=6, last=13, onto=count_known(problem, layers, seed=5, first=0, last=6)),
     ):
         for one, two in zip(other, once, strict=True):
-            np.testing.assert_array_equal(one, two)
+            np.testing.assert_allclose(one, two, rtol=1e-7 if jax.default_backend() == "gpu" else 0)
     steps = np.array([[0.2, 0.3]])
     nets = count_networks(problem, steps, each=64, seed=5, first=0, last=5, chunk=2)
     again = count_networks(problem, steps, each=64, seed=5, first=0, last=5, chunk=8)
@@ -435,7 +435,11 @@ def test_one_and_two_devices_count_the_same():
     for devices in (1, 2):
         flags = f"--xla_force_host_platform_device_count={devices}"
         done = subprocess.run(
-            [sys.executable, "-c", DEVICES], env={**os.environ, "XLA_FLAGS": flags}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", DEVICES],
+            env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         seen, tallies = json.loads(done.stdout)
         assert seen == devices
