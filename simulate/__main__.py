@@ -152,9 +152,7 @@ def _add_fit(commands) -> None:
     )
     command.add_argument("--classes", nargs="+", type=int, metavar="I", help="only the samples and rows of these classes")
     command.add_argument("--compare", action="store_true", help="fit every model on one half, check it on the other; say which")
-    command.add_argument(
-        "--halves", type=whole_number(1), default=1, metavar="R", help="random splits for --compare (default 1)"
-    )
+    command.add_argument("--halves", type=whole_number(1), metavar="R", help="random splits for --compare (default 1)")
     add_seed(command)
     add_json(command)
 
@@ -164,8 +162,10 @@ def _add_fit(commands) -> None:
 
             if a.out:
                 raise InputError("--out: expected none with --compare, which fits halves only")
-            show(simulate.compare(a.features, classes=a.classes, halves=a.halves, seed=a.seed), as_json=a.json)
+            show(simulate.compare(a.features, classes=a.classes, halves=a.halves or 1, seed=a.seed), as_json=a.json)
             return
+        if a.halves:
+            raise InputError("--halves: expected none without --compare")
         if not a.out:
             raise InputError("--out: expected a file for the statistics (or --compare), got none")
         problem = simulate.fit(a.features, out=a.out, classes=a.classes, model=a.model)

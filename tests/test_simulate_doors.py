@@ -87,6 +87,7 @@ def test_one_resnet_through_every_door(limit, resnet_dir, cifar10_dir, tmp_path,
     monkeypatch.setitem(sys.modules, module.__name__, module)
     doors: tuple[dict, ...] = (
         dict(network="resnet_of_a_user:make", checkpoint=tmp_path / "net.safetensors"),
+        dict(network="resnet20", checkpoint=tmp_path / "net.safetensors"),
         *({"network": str(tmp_path / f"net.{suffix}")} for suffix in ("onnx", "keras", "h5")),
     )
     assert base.logits is not None

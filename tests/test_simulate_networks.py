@@ -63,6 +63,9 @@ def test_bad_image_files_are_named(fake_cifar, tmp_path):
         read_cifar(fake_cifar, split="train")
     with pytest.raises(InputError, match="found none"):
         read_cifar(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty.*got an empty folder"):
+        extract(network="resnet20", data=tmp_path / "empty")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / ARCHIVE).write_bytes(b"\x1f\x8bnot really")
     with pytest.raises(InputError, match="cannot read it"):
@@ -198,3 +201,21 @@ def test_a_wrong_normalization_is_caught(resnet_dir, cifar10_dir):
             std=(0.5, 0.5, 0.5),
             expected_accuracy=0.9173,
         )
+
+
+@pytest.mark.data
+def test_labels_in_another_order_are_near_chance_and_named(resnet_dir, cifar10_dir, tmp_path, capsys):
+    """Every label moved to the next class; with the labels as they are, no warning."""
+    question: dict = dict(network="resnet20", checkpoint=resnet_dir / "resnet20-12fca82f.th", limit=300)
+    extract(data=cifar10_dir, **question)
+    assert "near chance" not in capsys.readouterr().err
+    images = read_cifar(cifar10_dir, limit=300)
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    labels = ((images.labels + 1) % 10).astype(np.uint8)
+    records = np.concatenate([labels[:, None], images.pixels[0:300].reshape(300, -1)], 1)
+    (folder / FILES["test"][0]).write_bytes(records.tobytes())
+    extract(data=tmp_path, **question)
+    said = capsys.readouterr().err
+    assert "near chance" in said
+    assert "order" in said

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from simulate.networks.checkpoints import load_state, read_state
 from simulate.networks.network import MEAN, NAMES, STD
 from theory.setting.errors import InputError
 
@@ -78,56 +79,17 @@ def preprocess(pixels: torch.Tensor) -> torch.Tensor:
     return (pixels.float() / 255 - mean) / std
 
 
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """What a checkpoint file holds, tensors and plain values only: a pickle that would run code is refused."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: expected a checkpoint file, found none")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; whichever it is, the file is not used
-        reason = "it would run code, and is not loaded" if "weights_only" in str(error).lower() else "it is not readable"
-        raise InputError(
-            f"{path}: expected a PyTorch checkpoint of tensors, got something else: {reason} ({type(error).__name__})"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a dictionary of tensors, got {type(content).__name__}")
-    return content
-
-
 def load(network: str, checkpoint: Path | str) -> tuple[CifarResNet, dict[str, Any]]:
-    """The network with the checkpoint's weights, in evaluation mode, and what else the checkpoint says.
-
-    ``state_dict`` or ``model`` is unwrapped and a ``module.`` prefix stripped; then every key and shape must match.
-    """
-    content = read_checkpoint(checkpoint)
-    state = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)), content)
-    state = {str(key).removeprefix("module."): value for key, value in state.items()}
+    """The network with the checkpoint's weights, in evaluation mode, and what else the checkpoint says."""
     model = build(network)
-    expected = model.state_dict()
-    if not set(expected) & set(state):
+    state, said = read_state(checkpoint)
+    blocks, wanted = _blocks(state), _blocks(model.state_dict())
+    if blocks not in (0, wanted):
         raise InputError(
-            f"{checkpoint}: no key matches {network}: expected keys like {next(iter(expected))!r}, "
-            f"got keys like {next(iter(state), 'none')!r}"
+            f"{checkpoint}: expected the {wanted} blocks of {network}, got {blocks} blocks: a ResNet of depth {2 * blocks + 2}"
         )
-    # counters of training steps, absent from older checkpoints and without a role in evaluation
-    state |= {key: value for key, value in expected.items() if key.endswith("num_batches_tracked") and key not in state}
-    blocks = _blocks(state)
-    if blocks != _blocks(expected):
-        raise InputError(
-            f"{checkpoint}: expected the {_blocks(expected)} blocks of {network}, got {blocks} blocks: "
-            f"a ResNet of depth {2 * blocks + 2}"
-        )
-    for key in expected.keys() | state.keys():
-        if key not in state or key not in expected:
-            raise InputError(f"{checkpoint}: key {key!r} is {'missing' if key not in state else 'not part of ' + network}")
-        got = tuple(getattr(state[key], "shape", ()))
-        if got != tuple(expected[key].shape):
-            raise InputError(f"{checkpoint}: {key}: expected shape {tuple(expected[key].shape)}, got {got}")
-        if not torch.isfinite(state[key]).all():
-            raise InputError(f"{checkpoint}: {key}: expected finite values, got NaN or infinity")
-    model.load_state_dict(state)
-    return model.eval(), {key: value for key, value in content.items() if isinstance(value, int | float | str)}
+    load_state(model, state, checkpoint, network)
+    return model.eval(), said
 
 
 def _blocks(state: dict) -> int:

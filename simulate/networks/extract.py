@@ -150,6 +150,8 @@ def _channels(name: str, given: Sequence[float] | None, otherwise: Sequence[floa
 
 
 def _images(data: Path, split: str, limit: int | None, labels, class_index, shaping: Shaping) -> Images:
+    if data.is_dir() and not any(data.iterdir()):
+        raise InputError(f"{data}: expected CIFAR's files or folders of images, got an empty folder")
     plain = labels is None and class_index is None and shaping.resize is None and shaping.crop is None
     if plain and (is_cifar(data) or not data.is_dir() or not any(path.is_dir() for path in data.iterdir())):
         return read_cifar(data, split=split, limit=limit)

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from simulate.networks.cifar_resnet import load, read_checkpoint
+from simulate.networks.checkpoints import load_state, read_state
+from simulate.networks.cifar_resnet import load
 from simulate.networks.network import NAMES, Linear, Network, find_head, first_line, sha256
 from theory.setting.errors import InputError
 
@@ -108,8 +109,8 @@ def _load(network: str, checkpoint: Path | str | None) -> tuple[torch.nn.Module,
     model = _made(network)
     if checkpoint is None:
         return model.eval(), {}, {}
-    state, said = _state(Path(checkpoint))
-    _fit(model, state, f"{checkpoint}", network)
+    state, said = read_state(checkpoint)
+    load_state(model, state, checkpoint, network)
     return model.eval(), said, sha256(checkpoint)
 
 
@@ -137,43 +138,3 @@ def _made(network: str) -> torch.nn.Module:
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"network: expected {network} to make a torch.nn.Module, got {type(model).__name__}")
     return model
-
-
-def _state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors by name, and the plain values a checkpoint holds beside them."""
-    if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise InputError(f"{path}: expected a checkpoint file, found none")
-        try:
-            from safetensors.torch import load_file
-        except ImportError:
-            raise InputError(f"{path}: reading it needs safetensors: pip install 'compressed-network-theory[torch]'") from None
-        try:
-            return _named(load_file(str(path))), {}
-        except Exception as error:  # safetensors raises its own kinds
-            raise InputError(f"{path}: expected a safetensors file, cannot read it: {error}") from None
-    content = read_checkpoint(path)
-    state = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)), content)
-    return _named(state), {key: value for key, value in content.items() if isinstance(value, int | float | str)}
-
-
-def _named(state: dict) -> dict[str, Any]:
-    return {str(key).removeprefix("module."): value for key, value in state.items() if isinstance(value, torch.Tensor)}
-
-
-def _fit(model: torch.nn.Module, state: dict[str, Any], file: str, network: str) -> None:
-    expected = model.state_dict()
-    state = state | {key: value for key, value in expected.items() if key.endswith("num_batches_tracked") and key not in state}
-    if not set(expected) & set(state):
-        raise InputError(
-            f"{file}: no key matches {network}: expected keys like {next(iter(expected), 'none')!r}, got keys like "
-            f"{next(iter(state), 'none')!r}"
-        )
-    for key in [*expected, *state]:
-        if key not in state or key not in expected:
-            raise InputError(f"{file}: key {key!r} is {'missing' if key not in state else 'not part of ' + network}")
-        if state[key].shape != expected[key].shape:
-            raise InputError(f"{file}: {key}: expected shape {tuple(expected[key].shape)}, got {tuple(state[key].shape)}")
-        if state[key].is_floating_point() and not torch.isfinite(state[key]).all():
-            raise InputError(f"{file}: {key}: expected finite values, got NaN or infinity")
-    model.load_state_dict(state)

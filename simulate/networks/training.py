@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from simulate.networks.cifar_resnet import batches, build, preprocess, read_checkpoint
+from simulate.networks.checkpoints import read_checkpoint
+from simulate.networks.cifar_resnet import batches, build, preprocess
 from simulate.networks.images import read_cifar
 from theory.setting.door import progress, say
 from theory.setting.errors import InputError
