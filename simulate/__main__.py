@@ -264,9 +264,12 @@ def _add_check(commands) -> None:
         if a.json:
             print_json(records)
             return
-        print_table(
-            records, ["hypothesis", "bits", "distortion", "effect", "effect_standard_error", "holds", "statistic", "p_value"]
-        )
+        for record in records:
+            effect, noise = record["effect"], record["effect_standard_error"]
+            record["effect, points"] = None if effect is None else round(100 * effect, 3)
+            record["+-"] = round(196 * noise, 3) if noise else None
+            record["Holm p"] = record["p_value"]
+        print_table(records, ["hypothesis", "bits", "effect, points", "+-", "holds", "Holm p"])
         for record in records:
             print(record["sentence"])
 

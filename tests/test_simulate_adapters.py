@@ -209,6 +209,37 @@ def test_head_of_an_onnx_file(name, images, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("trans_a", "trans_b", "alpha"), [(0, 0, 1.0), (0, 1, 0.5), (1, 0, 2.0), (1, 1, 1.0)])
+def test_every_orientation_of_a_gemm(trans_a, trans_b, alpha, images, tmp_path, seed):
+    """alpha A B + C with either factor transposed, written by hand."""
+    onnx = pytest.importorskip("onnx")
+    onnx_networks = pytest.importorskip("simulate.networks.onnx_networks")
+    make, pixels = onnx.helper, int(np.prod(images.shape[1:]))
+    rng = np.random.default_rng(seed)
+    W, b = rng.standard_normal((K, pixels)).astype(np.float32), rng.standard_normal(K).astype(np.float32)
+    flat = ["flat", "turned"] if trans_a else ["flat", "flat"]
+    nodes = [make.make_node("Flatten", ["image"], ["flat"], axis=1)]
+    nodes += [make.make_node("Transpose", ["flat"], ["turned"], perm=[1, 0])] * trans_a
+    nodes += [make.make_node("Gemm", [flat[1], "W", "b"], ["logits"], transA=trans_a, transB=trans_b, alpha=alpha)]
+    graph = make.make_graph(
+        nodes,
+        "net",
+        [make.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", *images.shape[1:]])],
+        [make.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", K])],
+        [onnx.numpy_helper.from_array(x, name) for x, name in ((W if trans_b else W.T.copy(), "W"), (b, "b"))],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "net.onnx")
+    opened = onnx_networks.open_onnx(tmp_path / "net.onnx", images)
+    z, output = opened.run(images[:9])
+    np.testing.assert_allclose(z, images[:9].reshape(9, -1), atol=1e-6)
+    np.testing.assert_allclose(opened.head.weights, alpha * W, rtol=1e-6)
+    np.testing.assert_allclose(opened.head.bias, b, atol=2e-4)
+    np.testing.assert_allclose(output, alpha * z @ W.T + b, atol=2e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_onnx_files_that_cannot_serve(images, tmp_path):
     pytest.importorskip("onnx")
     onnx_networks = pytest.importorskip("simulate.networks.onnx_networks")

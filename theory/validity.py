@@ -124,7 +124,8 @@ def _error_model(problem: Problem, layer: Compressed, record: Record, *, proport
         scale = gaussian_gain(max(min(ratios), COARSEST))
         found.append(
             f"the step is {1 / min(ratios):.1f} standard deviations of the weights: errors are neither uniform nor "
-            f"independent of the weights; for Gaussian weights, gain removed, {instead(scale)}"
+            f"independent of the weights; for Gaussian weights, gain removed, {instead(scale)} (from features, --errors "
+            "adapted takes this layer's own errors)"
         )
     found += _lonely(problem, layer, instead)
     return found
