@@ -9,8 +9,8 @@ from simulate.experiments.real import shipped_table
 
 NAME = "real_hypotheses"
 BITS = (2, 3)
-MARKS = ("o", "s", "D", "^")
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#000000")
+MARKS = ("o", "s", "D", "v", "^")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 
 
 def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -27,7 +27,7 @@ def draw(table: list[dict[str, Any]]):
         return float(np.median([abs(one["effect"]) for one in rows if one["hypothesis"] == name]))
 
     order = sorted({one["hypothesis"] for one in rows}, key=size)
-    figure, axes = plt.subplots(1, len(BITS), figsize=(7, 3.4), sharey=True)
+    figure, axes = plt.subplots(1, len(BITS), figsize=(7, 4.2), sharey=True)
     for axis, width in zip(axes, BITS, strict=True):
         for i, network in enumerate(networks):
             own = [one for one in rows if one["network"] == network and one["bits"] == width]
@@ -55,5 +55,5 @@ def draw(table: list[dict[str, Any]]):
         axis.set_yticks(range(len(order)), [name.replace("^2", "²") for name in order])
         axis.set(title=f"{width} bits", xlabel="change of the expected distortion\n(percentage points, bars: 95 %)")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, title="filled: rejected (Holm, 5 %)", title_fontsize=7)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, title="filled: rejected (Holm, 5 %)", title_fontsize=7)
     return figure
