@@ -51,6 +51,7 @@ def draw(table: list[dict[str, Any]]):
         axis.axvline(0, color="black", linewidth=0.6)
         axis.set_xscale("symlog", linthresh=0.1)
         ticks = [-10, -1, -0.1, 0, 0.1, 1, 10]
+        axis.set_xlim(-40, 100)
         axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axis.set_yticks(range(len(order)), [name.replace("^2", "²") for name in order])
         axis.set(title=f"{width} bits", xlabel="change of the expected distortion\n(percentage points, bars: 95 %)")

@@ -33,7 +33,7 @@ def draw(table: list[dict[str, Any]]):
         axis.fill_between(x, np.maximum(middle - 1.96 * noise, 1e-9), middle + 1.96 * noise, color="0.8", label="its 95 %")
         axis.plot(x, middle, "--", color="black", linewidth=1.4, label="Gaussian")
         axis.set_yscale("log")
-        axis.set(ylim=(5e-4, 1.5), xlim=(-5, 3), title=network, xlabel="margin over the closest rival\n(standard deviations)")
+        axis.set(ylim=(5e-4, 1.5), xlim=(-5, 3), title=network, xlabel="margin over the rival\n(standard deviations)")
     axes[0, 0].set_ylabel("share of the class below")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6)
