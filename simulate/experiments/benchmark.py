@@ -416,12 +416,8 @@ def _device(seed: int):
         lambda: count_known(problem, layers, seed=seed, first=0, last=blocks, chunk=blocks),
     )
     rate, own = blocks * BLOCK * 10 / ours, 4096 * 8192 / normals
-    yield _record(
-        "feature vectors a second over the device's own normals a second",
-        rate / own,
-        "",
-        note=f"{own / 1e6:.0f} million normals/s",
-    )
+    share = "feature vectors a second over the device's own normals a second"
+    yield _record(share, rate / own, "", note=f"{own / 1e6:.0f} million normals/s")
     yield _record("float32 GEMM rate", 2 * 4096**3 / gemm / 1e9, "GFLOP/s")
     separations = np.linspace(1, 5, 1250)[:: 1 if gpu else 84]
     problems = [synthetic(classes=10, features=512, separation=float(x), seed=seed + i) for i, x in enumerate(separations)]
@@ -431,13 +427,8 @@ def _device(seed: int):
         some = slice(first, first + 250)
         count_grid(problems[some], grid[some], seed=seed, first=0, last=-(-(10**6) // (10 * BLOCK)))
     seconds, cells = time.perf_counter() - start, len(problems) * len(WIDTHS)
-    yield _record(
-        "10,000 cells of a million feature vectors",
-        seconds * 10000 / cells,
-        "s",
-        60.0 if gpu else None,
-        note=f"{cells} in {seconds:.1f} s, compiling included",
-    )
+    note = f"{cells} in {seconds:.1f} s, compiling included"
+    yield _record("10,000 cells of a million feature vectors", seconds * 10000 / cells, "s", 60.0 if gpu else None, note=note)
 
 
 BENCHMARKS: dict[str, Callable] = {
