@@ -1,141 +1,15 @@
-"""Quantizers against torch, edges of the schemes, honest rates, and files that are what they say."""
+"""Files that are what they say."""
 
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from tests.problems import random_problem
-from theory.setting.compression import SCHEMES, compress
 from theory.setting.errors import InputError
 from theory.setting.files import read_features, read_statistics, write_arrays, write_statistics
 from theory.setting.problem import Problem
-
-torch = pytest.importorskip("torch")
-
-
-def _matrices(seed, count):
-    rng = np.random.default_rng(seed)
-    for i in range(count):
-        W = rng.standard_normal((rng.integers(1, 6), rng.integers(1, 40))) * 10.0 ** rng.uniform(-3, 3)
-        if i % 5 == 1:
-            W[rng.integers(len(W))] = 0
-        if i % 5 == 2:
-            W = np.abs(W)
-        if i % 5 == 3:
-            W[0, 0] *= 1000
-        if i % 5 == 4:
-            W = np.round(W / W.max() * 8) / 8
-        yield W
-
-
-def _torch(W, layer, scheme, bits, per_channel):
-    """fake_quantize in float64 with our stored step: the rounding, clipping and zero point are torch's."""
-    steps = layer.steps if per_channel else layer.steps[:1]
-    if scheme == "symmetric":
-        low, high = -(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1
-        zero = np.zeros(len(steps))
-    else:
-        low, high = 0, 2**bits - 1
-        floor = np.minimum(W.min(1), 0) if per_channel else np.minimum(W.min(), 0)[None]
-        zero = np.rint(-floor / steps)
-    x = torch.from_numpy(W)
-    if per_channel:
-        return torch.fake_quantize_per_channel_affine(
-            x, torch.from_numpy(steps.astype(np.float32)), torch.from_numpy(zero.astype(np.int32)), 0, low, high
-        ).numpy()
-    return torch.fake_quantize_per_tensor_affine(x, float(steps[0]), int(zero[0]), low, high).numpy()
-
-
-@pytest.mark.parametrize("scheme", ["symmetric", "affine"])
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_same_weights_as_torch(scheme, per_channel, seed):
-    compared = 0
-    for W in _matrices(seed, 200):
-        for bits in (2, 3, 4, 8):
-            layer = compress(W, scheme, bits, per_channel=per_channel)
-            if not (layer.steps > 0).all():
-                continue
-            want = _torch(W, layer, scheme, bits, per_channel)
-            # torch multiplies by a float32 inverse of the step: leave out what is within 1e-6 2^B of a tie
-            ratio = W / layer.steps[:, None]
-            tie = np.abs(np.abs(ratio - np.floor(ratio)) - 0.5) < 1e-6 * 2**bits
-            np.testing.assert_allclose(layer.weights[~tie], want[~tie], rtol=1e-6, atol=1e-6 * layer.steps.max())
-            compared += np.sum(~tie)
-    assert compared > 10_000
-
-
-def test_a_step_half_as_large_is_seen(seed):
-    """The comparison with torch has power: a step that forgets the sign bit differs."""
-    W = np.random.default_rng(seed).standard_normal((3, 30))
-    layer = compress(W, "symmetric", 4)
-    wrong = np.abs(W).max() / (2**4 - 1)
-    assert not np.allclose(layer.weights, wrong * np.rint(W / wrong), rtol=1e-6)
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    hnp.arrays(
-        np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.floats(-1e6, 1e6, allow_subnormal=True)
-    ),
-    st.sampled_from(sorted(SCHEMES)),
-    st.integers(2, 16),
-)
-def test_errors_are_within_half_a_step(W, scheme, bits):
-    for per_channel in (False, True):
-        layer = compress(W, scheme, bits, per_channel=per_channel)
-        assert np.isfinite(layer.weights).all()
-        # the affine range may be cut by the rounding of the zero point, every end by that of the stored step
-        slack = 1.0 if scheme == "affine" else 0.5
-        allowed = (slack + 2.0**-22 * 2**bits) * layer.steps[:, None] + 1e-40
-        assert (np.abs(layer.weights - W) <= allowed + (layer.steps[:, None] == 0) * np.abs(W)).all()
-        assert len(np.unique(layer.weights[0])) <= 2**bits
-
-
-def test_zero_rows_and_zero_ranges():
-    W = np.array([[0.0, 0.0], [0.8, -0.2]])
-    for scheme in SCHEMES:
-        layer = compress(W, scheme, 4, per_channel=True)
-        np.testing.assert_array_equal(layer.weights[0], 0)
-        assert layer.steps[0] == 0
-        assert layer.rate_breakdown["steps"] == 64
-        np.testing.assert_array_equal(compress(0 * W, scheme, 4).weights, 0)
-
-
-def test_steps_are_as_stored_and_ties_go_to_even():
-    layer = compress(np.array([[0.1, 0.7]]), "symmetric", 2)
-    assert layer.steps[0] == float(np.float32(0.7))
-    np.testing.assert_array_equal(compress(np.array([[4.0, 2.0, -2.0]]), "symmetric", 2).weights, [[4, 0, 0]])
-    np.testing.assert_array_equal(compress(np.array([[3.0, 1.5, -1.5, 0.5]]), "symmetric", 3).weights, [[3, 2, -2, 0]])
-
-
-def test_midrise_has_no_zero_and_one_bit_keeps_the_sign():
-    layer = compress(np.array([[1.0, -0.2, 0.1]]), "midrise", 1)
-    np.testing.assert_array_equal(layer.weights, [[0.5, -0.5, 0.5]])
-
-
-def test_rates_count_every_stored_bit():
-    W = np.ones((10, 64)) * np.linspace(-1, 1, 64)
-    assert compress(W, "symmetric", 4).rate == pytest.approx(4 + 32 / 640)
-    assert compress(W, "symmetric", 4, per_channel=True).rate == pytest.approx(4 + 320 / 640)
-    assert compress(W, "affine", 3, per_channel=True).rate == pytest.approx(3 + 10 * 35 / 640)
-    layer = compress(W, "affine", 3)
-    assert sum(layer.rate_breakdown.values()) == pytest.approx(layer.rate * W.size)
-
-
-@pytest.mark.parametrize(("scheme", "bits"), [("symmetric", 1), ("symmetric", 17), ("affine", 0), ("midrise", 17), ("none", 4)])
-def test_widths_out_of_range_are_refused(scheme, bits):
-    with pytest.raises(InputError, match=r"bits|scheme"):
-        compress(np.ones((1, 2)), scheme, bits)
-
-
-def test_a_range_beyond_float32_is_refused():
-    with pytest.raises(InputError, match="float32"):
-        compress(np.array([[1e300, 1.0]]), "symmetric", 4)
 
 
 def test_statistics_survive_the_round_trip(tmp_path):

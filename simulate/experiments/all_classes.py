@@ -18,7 +18,7 @@ from simulate.counting import measure
 from simulate.experiments.halves import BITS, NAME, held, read_table, shipped, split, summary, write_table
 from simulate.feature_models.fit import fit
 from theory.prediction import predict
-from theory.setting.compression import SCHEMES
+from theory.setting.compression import UNIFORM
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_features
@@ -28,7 +28,7 @@ WAYS = (*GAUSSIAN, "distribution-free, actual", "distribution-free, expected", "
 
 
 def all_classes(
-    features: Features, *, schemes: Sequence[str] = tuple(SCHEMES), bits: Sequence[int] = BITS, seed: int = 0
+    features: Features, *, schemes: Sequence[str] = UNIFORM, bits: Sequence[int] = BITS, seed: int = 0
 ) -> list[dict]:
     """A row per way, scheme, granularity and width: predicted distortion, interval and flips beside the measured ones."""
     fitted, other = split(features, seed)
@@ -49,7 +49,7 @@ def shipped_rows(*, seed: int = 0) -> list[dict]:
     """The same rows for the shipped network, the Gaussian ways: its statistics against its counts on the other half."""
     problem, rows = shipped()[0], []
     counts = {(seen["scheme"], seen["granularity"], seen["bits"]): seen for seen in shipped_classes()}
-    cells = list(itertools.product(GAUSSIAN, SCHEMES, (False, True)))
+    cells = list(itertools.product(GAUSSIAN, UNIFORM, (False, True)))
     for way, scheme, channel in progress(cells, what="predicting", unit="cell"):
         n, errors = next(iter(counts.values()))["n"], way.rsplit(" ", 1)[1]
         question: dict = dict(scheme=scheme, bits=BITS, per_channel=channel, errors=errors, test_size=n, seed=seed)
@@ -59,7 +59,7 @@ def shipped_rows(*, seed: int = 0) -> list[dict]:
     return rows
 
 
-def measured_classes(features: Features, *, schemes: Sequence[str] = tuple(SCHEMES), bits: Sequence[int] = BITS) -> list[dict]:
+def measured_classes(features: Features, *, schemes: Sequence[str] = UNIFORM, bits: Sequence[int] = BITS) -> list[dict]:
     """Counts of all classes at once on these samples, a row per scheme, granularity and width, with every class's recall."""
     rows = []
     for scheme, channel in itertools.product(schemes, (False, True)):
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--bits", type=whole_number(1), nargs="+", default=list(BITS), metavar="B", help="of a features file (default 2 to 6)"
     )
-    parser.add_argument("--schemes", nargs="+", choices=list(SCHEMES), default=list(SCHEMES), help="of a features file")
+    parser.add_argument("--schemes", nargs="+", choices=list(UNIFORM), default=list(UNIFORM), help="of a features file")
     parser.add_argument("--out", metavar="DIR", help="only write the counts of the half measured there")
     add_seed(parser)
     add_json(parser)

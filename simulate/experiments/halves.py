@@ -20,7 +20,7 @@ from simulate.estimate import paired_error
 from simulate.feature_models.fit import fit
 from theory import binary
 from theory.prediction import pair_of, predict
-from theory.setting.compression import SCHEMES, compress
+from theory.setting.compression import UNIFORM, compress
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_features, read_statistics, write_statistics
@@ -41,7 +41,7 @@ def split(features: Features, seed: int) -> tuple[Features, Features]:
     return features.take(np.sort(order[:middle])), features.take(np.sort(order[middle:]))
 
 
-def measured_counts(features: Features, *, schemes: Sequence[str] = tuple(SCHEMES), bits: Sequence[int] = BITS) -> list[dict]:
+def measured_counts(features: Features, *, schemes: Sequence[str] = UNIFORM, bits: Sequence[int] = BITS) -> list[dict]:
     """What compression did to the samples, for every pair of classes, scheme, granularity and width: counts."""
     rows = []
     pairs = list(itertools.combinations(range(features.classes), 2))

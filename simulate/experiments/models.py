@@ -21,7 +21,7 @@ from simulate.experiments.halves import BITS, held, overall, split, summary
 from simulate.feature_models.fit import MODELS, fit
 from theory.prediction import predict
 from theory.setting.arguments import whole
-from theory.setting.compression import SCHEMES
+from theory.setting.compression import UNIFORM
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.errors import InputError
 from theory.setting.files import Features, features_of
@@ -85,7 +85,7 @@ def held_out(
         fitted, other = split(networks[i], seed + r)[:: -1 if way else 1]
         n = len(other.labels)
         models = {name: fit(fitted, model=name) for name in MODELS}
-        for scheme in SCHEMES:
+        for scheme in UNIFORM:
             for channel in (False, True):
                 question: dict[str, Any] = dict(scheme=scheme, bits=BITS, per_channel=channel)
                 ask = partial(predict, test_size=n, seed=seed, **question)

@@ -17,7 +17,7 @@ from simulate.generator import synthetic
 from simulate.sampler import draw
 from theory import logit_noise
 from theory.error_model import ErrorModel, adapted, uniform
-from theory.setting.compression import SCHEMES, compress
+from theory.setting.compression import UNIFORM, compress
 from theory.setting.door import progress, rows_command
 from theory.setting.files import Features
 from theory.setting.precision import in_float64
@@ -33,7 +33,7 @@ def scores(
     problems: int = 24,
     features: int = 64,
     kinds: Sequence[str] = KINDS,
-    schemes: Sequence[str] = tuple(SCHEMES),
+    schemes: Sequence[str] = UNIFORM,
     bits: Sequence[int] = (2, 3),
     seed: int = 0,
 ) -> list[dict[str, Any]]:

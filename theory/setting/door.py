@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from theory.setting.compression import SCHEMES
+from theory.setting.compression import UNIFORM
 from theory.setting.errors import InputError
 
 
@@ -102,7 +102,7 @@ def add_question(
 ) -> None:
     """The options by which ``predict``, ``run``, ``measure`` and ``check`` ask the same question; required or defaulted."""
     parser.add_argument(
-        "--scheme", required=scheme is None, default=scheme, choices=list(SCHEMES), help="how the weights are compressed"
+        "--scheme", required=scheme is None, default=scheme, choices=UNIFORM, help="how the weights are compressed"
     )
     parser.add_argument(
         "--bits", required=bits is None, default=bits, nargs="+", type=int, metavar="B", help="bits per weight, one record each"

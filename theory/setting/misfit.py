@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from theory.setting.compression import SCHEMES, Compressed, compress
+from theory.setting.compression import UNIFORM, Compressed, compress
 from theory.setting.errors import InputError
 
 BITS = (2, 3, 4, 5, 6)
@@ -16,7 +16,7 @@ def grid(weights: np.ndarray) -> list[Compressed]:
     """The layers (rows, d) on which models are held against labels: every scheme, one step a layer and a row, BITS; those that
     the scheme refuses for these weights left out."""
     layers = []
-    for scheme in SCHEMES:
+    for scheme in UNIFORM:
         for channel in (False, True):
             for bits in BITS:
                 with contextlib.suppress(InputError):
