@@ -27,8 +27,8 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in BITS])
             simulated = distortions(problem, steps, networks=NETWORKS, seed=seed + 2)
             records = predict(problem, scheme="symmetric", bits=BITS, errors="expected", seed=seed)
-            for record, values in zip(records, simulated, strict=True):
-                law = network_law(problem, scheme="symmetric", bits=record.bits, seed=seed)
+            for width, record, values in zip(BITS, records, simulated, strict=True):
+                law = network_law(problem, scheme="symmetric", bits=width, seed=seed)
                 inside = float(np.mean((values >= record.interval[0]) & (values <= record.interval[1])))
                 for level, predicted, seen in zip(LEVELS, np.quantile(law, LEVELS), np.quantile(values, LEVELS), strict=True):
                     table.append(

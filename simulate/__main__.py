@@ -11,6 +11,7 @@ from theory.setting.door import (
     add_question,
     add_seed,
     fraction,
+    options_of,
     positive,
     print_json,
     print_table,
@@ -209,7 +210,6 @@ def _add_run(commands) -> None:
                 scheme=a.scheme,
                 bits=a.bits,
                 errors=a.errors,
-                per_channel=a.per_channel,
                 method=a.method,
                 classes=a.classes,
                 confidence=a.confidence,
@@ -218,6 +218,7 @@ def _add_run(commands) -> None:
                 standard_error=a.standard_error,
                 networks=a.networks,
                 seed=a.seed,
+                **options_of(a),
             ),
             as_json=a.json,
         )
@@ -236,7 +237,7 @@ def _add_measure(commands) -> None:
 
         show(
             simulate.measure(
-                a.features, scheme=a.scheme, bits=a.bits, per_channel=a.per_channel, classes=a.classes, confidence=a.confidence
+                a.features, scheme=a.scheme, bits=a.bits, classes=a.classes, confidence=a.confidence, **options_of(a)
             ),
             as_json=a.json,
         )

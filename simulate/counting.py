@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from simulate.estimate import counted
-from theory.setting.arguments import share, widths
-from theory.setting.compression import compress
+from theory.setting.arguments import share
 from theory.setting.files import Features, features_of
 from theory.setting.problem import decide
+from theory.setting.question import Options, question
 from theory.setting.record import Record, version
 
 ROWS = 65_536
@@ -19,16 +20,16 @@ def measure(
     features: Features | Path | str,
     *,
     scheme: str,
-    bits: Sequence[int],
-    per_channel: bool = False,
+    bits: Sequence[int] | None = None,
     classes: Sequence[int] | None = None,
     confidence: float = 0.95,
+    **options: Unpack[Options],
 ) -> list[Record]:
     """Count what compressing the layer does to labelled samples: no hypothesis at all, any number of classes.
 
     Args:
         features: labelled features or a features file.
-        scheme, bits, per_channel, confidence: as :func:`theory.predict`.
+        scheme, bits, confidence, options: as :func:`theory.predict`.
         classes: the samples and rows of these classes only.
 
     Returns:
@@ -38,13 +39,12 @@ def measure(
     Raises:
         InputError: a bad file or bad options.
     """
-    bits, confidence = widths(bits), share("confidence", confidence)
-    features = features_of(features).restrict(classes)
+    asked, confidence = question(scheme, **options), share("confidence", confidence)
+    features = asked.of(features_of(features).restrict(classes))
     before = decisions(features, features.weights)
     provenance = {"by": f"simulate.measure {version()}", "features": features.provenance}
     records = []
-    for width in bits:
-        layer = compress(features.weights, scheme, width, per_channel=per_channel)
+    for layer in asked.layers(features, bits):
         after = decisions(features, layer.weights)
         records.append(
             counted(features.labels, before, after, features.classes, layer, features.source_bits, confidence, provenance)

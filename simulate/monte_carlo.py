@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from simulate.conditional import Lines, blocks_of, count_lines
 from simulate.estimate import averaged, sampled
 from simulate.random_networks import count_networks
 from simulate.sampler import Tally, count_known
-from theory.setting.arguments import seed_of, share, whole, widths
-from theory.setting.compression import Compressed, compress
+from theory.setting.arguments import seed_of, share, whole
+from theory.setting.compression import Compressed
 from theory.setting.errors import InputError
 from theory.setting.files import problem_of
 from theory.setting.problem import Problem
+from theory.setting.question import Options, question
 from theory.setting.record import Record, version
 
 PAIRS = 10**6  # samples by default: at least as good as a million independent pairs
@@ -30,9 +31,8 @@ def run(
     problem: Problem | Path | str,
     *,
     scheme: str,
-    bits: Sequence[int],
+    bits: Sequence[int] | None = None,
     errors: str = "actual",
-    per_channel: bool = False,
     method: str | None = None,
     classes: Sequence[int] | None = None,
     confidence: float = 0.95,
@@ -42,6 +42,7 @@ def run(
     networks: int | None = None,
     seed: int = 0,
     chunk: int = CHUNK,
+    **options: Unpack[Options],
 ) -> list[Record]:
     """Estimate risk, distortion and flip rate of a compressed layer by counting decisions.
 
@@ -51,7 +52,7 @@ def run(
 
     Args:
         problem: a problem or a statistics file.
-        scheme, bits, errors, per_channel, classes, confidence: as :func:`theory.predict`.
+        scheme, bits, errors, classes, confidence, options: as :func:`theory.predict`.
         method: the sampler by name: counting (``reduced_pairs`` for actual, ``random_networks`` for expected errors, the
             default), or ``conditional``, whose standard error falls with the distortion.
         test_size: also say what a test set of so many samples would add, as ``interval_sources["test_set"]``; the interval
@@ -73,7 +74,7 @@ def run(
         raise InputError(f"errors: expected 'actual' or 'expected', got {errors!r}")
     if n is not None and standard_error is not None:
         raise InputError("n, standard_error: expected one of the two, got both")
-    bits, seed, confidence = widths(bits), seed_of(seed), share("confidence", confidence)
+    asked, seed, confidence = question(scheme, **options), seed_of(seed), share("confidence", confidence)
     if n is not None:
         n = whole("n", n, 1)
     if test_size is not None:
@@ -84,7 +85,7 @@ def run(
         raise InputError(f"networks: expected none with actual errors (there is one network), got {networks}")
     if networks is not None:
         networks = whole("networks", networks, 2)
-    problem = problem_of(problem).restrict(classes)
+    problem = asked.of(problem_of(problem).restrict(classes))
     known = METHODS[errors] if problem.components is None else METHODS[errors][:1]
     if method is not None and method not in known:
         raise InputError(f"method: expected one of {', '.join(known)} for {errors} errors, got {method!r}")
@@ -93,7 +94,9 @@ def run(
             f"networks: expected none with the method conditional (a line has a network of its own), got {networks}"
         )
     K = problem.classes
-    layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
+    layers = asked.layers(problem, bits)
+    if errors == "expected" and not layers[0].stepped:
+        raise InputError(f"errors: expected 'actual' for scheme {scheme}, whose errors are known, got 'expected'")
     if method == "conditional":
         sums = _conditional(problem, layers, errors, n, standard_error, seed)
         provenance = {"by": f"simulate.run {version()}", "statistics": problem.provenance, "seed": seed}

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from theory.setting.door import Parser, add_question, add_seed, positive, run, whole_number
+from theory.setting.door import Parser, add_question, add_seed, options_of, positive, run, whole_number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,13 +61,13 @@ def _predict(arguments: argparse.Namespace) -> None:
         scheme=arguments.scheme,
         bits=arguments.bits,
         errors=arguments.errors,
-        per_channel=arguments.per_channel,
         method=arguments.method,
         classes=arguments.classes,
         confidence=arguments.confidence,
         test_size=arguments.test_size,
         temperature=arguments.temperature,
         seed=arguments.seed,
+        **options_of(arguments),
     )
     show(records, as_json=arguments.json)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from scipy.stats import norm
@@ -13,13 +13,14 @@ from scipy.stats import norm
 from theory import binary, calibrated, components, fitted, laws, logit_noise, multiclass, validity
 from theory.binary import Margin, Pair, pair_of
 from theory.error_model import ErrorModel, adapted, uniform
-from theory.setting.arguments import seed_of, share, whole, widths
+from theory.setting.arguments import seed_of, share, whole
 from theory.setting.compression import Compressed, compress
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_either
 from theory.setting.misfit import FLOOR
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem, margin
+from theory.setting.question import Options, question
 from theory.setting.record import Record, class_fields, compression_fields, version
 from theory.spread import Average, Draws, Errors, draw_networks, sobol_average
 
@@ -40,15 +41,15 @@ def predict(
     problem: Problem | Features | Path | str,
     *,
     scheme: str,
-    bits: Sequence[int],
+    bits: Sequence[int] | None = None,
     errors: str = "actual",
-    per_channel: bool = False,
     method: str | None = None,
     classes: Sequence[int] | None = None,
     confidence: float = 0.95,
     test_size: int | None = None,
     temperature: float | None = None,
     seed: int = 0,
+    **options: Unpack[Options],
 ) -> list[Record]:
     """Predict the distortion of a compressed last layer from the statistics of its inputs alone, or from features.
 
@@ -57,25 +58,25 @@ def predict(
     features: ``posterior_count``, calibrated posteriors in the place of labels.
     ``errors="adapted"``: random errors with the gain and variance of this layer's own, averaged over the features or over
     points drawn from their law (``own_noise``).
-    ``errors="expected"``: only the step is used; the mean over independent uniform errors in +-step/2, by the margin
-    quadrature, or by averaging over quasi-random errors (``sobol_average``) where the quadrature's own error estimate is
-    above 0.3 % of the distortion (0.1 % of the flip rate where that is more), or d < 4. More classes:
+    ``errors="expected"``: only the step is used (schemes without one: as adapted); the mean over independent uniform errors in
+    +-step/2, by the margin quadrature, or by averaging over quasi-random errors (``sobol_average``) where the quadrature's own
+    error estimate is above 0.3 % of the distortion (0.1 % of the flip rate where that is more), or d < 4. More classes:
     ``orthant_average``; where contrasts are dependent or too many ``posterior_average`` or ``line_average``, whichever reports
     the smaller error.
 
     Args:
         problem: a problem or a statistics file; or features or their file, averaged over themselves, no hypothesis on their
             law. They need labels, for actual errors to calibrate on only, or else a ``temperature``.
-        scheme: ``symmetric``, ``affine`` or ``midrise``.
-        bits: widths; one record each.
+        scheme: see :data:`theory.setting.compression.SCHEMES`.
+        bits: widths; one record each. None for schemes without.
         errors: ``actual``, ``expected`` or ``adapted``.
-        per_channel: one step per row instead of one per tensor.
         method: ask for one method by name instead of the best.
         classes: the problem among these classes only.
         confidence: of the interval.
         test_size: samples of the test set the interval is for; None for infinitely many.
         temperature: of the posteriors softmax(logits/T) of features, for actual errors; None to fit it to the labels.
         seed: of the quasi-random points behind the interval.
+        options: of the scheme, see :class:`theory.setting.question.Options`.
 
     Returns:
         One record per width. The interval covers the distortion that one network shows.
@@ -88,39 +89,40 @@ def predict(
     """
     if errors not in ERRORS:
         raise InputError(f"errors: expected one of {', '.join(ERRORS)}, got {errors!r}")
-    bits, seed, confidence = widths(bits), seed_of(seed), share("confidence", confidence)
+    asked, seed, confidence = question(scheme, **options), seed_of(seed), share("confidence", confidence)
     if test_size is not None:
         test_size = whole("test_size", test_size, 1)
     where = "" if isinstance(problem, Problem | Features) else f"{problem}: "
-    problem = read_either(problem)
-    if isinstance(problem, Features) and not problem.labelled and (errors != "actual" or temperature is None):
+    given = read_either(problem)
+    if isinstance(given, Features) and not given.labelled and (errors != "actual" or temperature is None):
         raise InputError(
             f"{where}labels: missing, expected in a features file (or, for actual errors, a --temperature in their place)"
         )
     if temperature is not None:
-        temperature = _temperature(problem, errors, temperature)
-    problem = problem.restrict(classes)
-    methods = _methods(problem, errors)
+        temperature = _temperature(given, errors, temperature)
+    subject: Problem | Features = asked.of(given.restrict(classes))
+    layers = asked.layers(subject, bits)
+    law = "adapted" if errors == "expected" and not layers[0].stepped else errors  # without a step: the layer's own errors
+    methods = _methods(subject, law)
     if method is not None and method not in methods:
         raise InputError(f"method: expected one of {', '.join(methods)} for {errors} errors here, got {method!r}")
-    layers = [compress(problem.weights, scheme, width, per_channel=per_channel) for width in bits]
-    if isinstance(problem, Features) and errors == "actual":
-        priors, outcomes = _posterior_counts(problem, layers, temperature)
-    elif isinstance(problem, Features):
-        priors = np.bincount(problem.labels, minlength=problem.classes) / len(problem.labels)
-        outcomes = [_distribution_free(problem, _errors(problem, layer, errors), seed) for layer in layers]
+    if isinstance(subject, Features) and law == "actual":
+        priors, outcomes = _posterior_counts(subject, layers, temperature)
+    elif isinstance(subject, Features):
+        priors = np.bincount(subject.labels, minlength=subject.classes) / len(subject.labels)
+        outcomes = [_distribution_free(subject, _errors(subject, layer, law), seed) for layer in layers]
     else:
-        priors = problem.priors
-        if errors == "adapted" or (problem.components is not None and errors == "expected"):
-            outcomes = _drawn(problem, [_errors(problem, layer, errors) for layer in layers], seed)
-        elif problem.components is not None:
-            outcomes = _mixtures(problem, layers, seed)
-        elif problem.classes > 2:
-            outcomes = _many(problem, layers, errors, method, seed)
+        priors = subject.priors
+        if law == "adapted" or (law == "expected" and subject.components is not None):
+            outcomes = _drawn(subject, [_errors(subject, layer, law) for layer in layers], seed)
+        elif subject.components is not None:
+            outcomes = _mixtures(subject, layers, seed)
+        elif subject.classes > 2:
+            outcomes = _many(subject, layers, law, method, seed)
         else:
-            outcomes = [_pair(problem, layer, errors, method, seed) for layer in layers]
+            outcomes = [_pair(subject, layer, law, method, seed) for layer in layers]
     return [
-        _record(problem, priors, layer, outcome, errors, confidence, test_size, seed)
+        _record(subject, priors, layer, outcome, errors, confidence, test_size, seed)
         for layer, outcome in zip(layers, outcomes, strict=True)
     ]
 

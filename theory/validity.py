@@ -28,7 +28,7 @@ def warnings(problem: Problem, layer: Compressed, record: Record) -> list[str]:
     if record.numerical_error > max(0.01 * abs(record.distortion), 1e-3 * record.flip_rate, NOISE):
         found.append(f"the method's own error estimate {record.numerical_error:.2g} is more than 1 % of the distortion")
     found += _few_samples(problem)
-    if record.errors == "expected" and layer.steps.max() > 0:
+    if record.errors == "expected" and layer.stepped and layer.steps.max() > 0:
         found += _error_model(problem, layer, record)
     return found
 
@@ -49,7 +49,7 @@ def of_features(features: Features, layer: Compressed, record: Record) -> list[s
             f"only {squares / max(fourth, 1e-300):.1f} features count: the noise that uniform errors make of so few is not "
             "Gaussian, as this method takes it; what that costs is not in numerical_error"
         )
-    if layer.steps.max() > 0 and record.errors == "expected":
+    if layer.stepped and layer.steps.max() > 0 and record.errors == "expected":
         # enough of a problem for the sentences on the errors: its law of the features is not used with a scale of its own
         shape = Problem(
             weights=features.weights,
@@ -146,7 +146,8 @@ def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
             name = chosen[where[0]] if isinstance(chosen, list) and len(chosen) == len(size) else where[0]
             without = problem.weights.copy()
             without[where] = 0
-            smaller = compress(without, layer.scheme, layer.bits, per_channel=layer.granularity == "channel")
+            scheme = "symmetric" if layer.scheme == "optimal" else layer.scheme
+            smaller = compress(without, scheme, layer.bits, per_channel=layer.granularity == "channel")
             scale = float(np.sum(smaller.steps**2) / np.sum(layer.steps**2))
             return [
                 f"weights[{name}, {where[1]}] alone sets the step ({first / second:.1f} times the next largest): without "

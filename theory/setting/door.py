@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from theory.setting.compression import UNIFORM
+from theory.setting.compression import CRITERIA, SCHEMES, UNIFORM
+from theory.setting.compression.pruned import DENSE
 from theory.setting.errors import InputError
 
 
@@ -100,18 +101,47 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_question(
     parser: argparse.ArgumentParser, *, scheme: str | None = None, bits: Sequence[int] | None = None, interval: bool = True
 ) -> None:
-    """The options by which ``predict``, ``run``, ``measure`` and ``check`` ask the same question; required or defaulted."""
+    """The options by which ``predict``, ``run`` and ``measure`` ask the same question; with a default scheme, which is one of
+    equal steps, those of ``check``."""
+    schemes = list(SCHEMES) if scheme is None else UNIFORM
     parser.add_argument(
-        "--scheme", required=scheme is None, default=scheme, choices=UNIFORM, help="how the weights are compressed"
+        "--scheme", required=scheme is None, default=scheme, choices=schemes, help="how the weights are compressed"
     )
     parser.add_argument(
-        "--bits", required=bits is None, default=bits, nargs="+", type=int, metavar="B", help="bits per weight, one record each"
+        "--bits",
+        default=bits,
+        nargs="+",
+        type=int,
+        metavar="B",
+        help="bits per weight, one record each (none for the pruning schemes)",
     )
     parser.add_argument("--per-channel", action="store_true", help="one step per row instead of one per tensor")
+    if scheme is None:
+        add_options(parser)
     parser.add_argument("--classes", nargs="+", type=int, metavar="I", help="the problem among these classes only")
     if interval:
         parser.add_argument("--confidence", type=fraction, default=0.95, help="of the interval (default 0.95)")
     add_json(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the schemes but --per-channel."""
+    parser.add_argument(
+        "--sparsity", type=float, metavar="S", help="fraction of the weights or units that become 0, where pruned"
+    )
+    parser.add_argument("--unit", choices=DENSE, help="what prune-structured removes: a column, or --map-size columns")
+    parser.add_argument("--map-size", type=whole_number(1), metavar="M", help="neighbouring columns of a map")
+    parser.add_argument(
+        "--criterion", choices=CRITERIA, help="of optimal: least predicted distortion (default) or least squared error"
+    )
+    parser.add_argument("--bias", action="store_true", help="compress the bias as one more column of the weights")
+    parser.add_argument("--bias-correction", action="store_true", help="add (W - What) zbar to the bias, zbar the mean feature")
+
+
+def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_options` read, by keyword."""
+    names = ("per_channel", "sparsity", "unit", "map_size", "criterion", "bias", "bias_correction")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def print_json(document: Any) -> None:

@@ -24,7 +24,7 @@ class Record:
     """
 
     scheme: str
-    bits: int
+    bits: int | None
     granularity: str
     rate: float
     rate_breakdown: dict[str, int]
@@ -50,7 +50,7 @@ class Record:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what does not apply is left out."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        return {key: value for key, value in asdict(self).items() if value is not None or key == "bits"}
 
 
 def compression_fields(compressed: Compressed, source_bits: int) -> dict[str, Any]:
@@ -60,6 +60,7 @@ def compression_fields(compressed: Compressed, source_bits: int) -> dict[str, An
         "scheme": compressed.scheme,
         "bits": compressed.bits,
         "granularity": compressed.granularity,
+        "sparsity": compressed.sparsity,
         "rate": rate,
         "rate_breakdown": compressed.rate_breakdown,
         "compression_ratio": 32 / rate,
@@ -88,9 +89,21 @@ def show(records: Sequence[Record], *, as_json: bool) -> None:
         print_json([record.as_dict() for record in records])
         return
     rows = [record.as_dict() for record in records]
-    columns = ["scheme", "granularity", "bits", "rate", "risk_before", "risk_after", "distortion", "interval", "flip_rate"]
+    sparsity = ["sparsity"] if any(record.sparsity for record in records) else []
+    columns = [
+        "scheme",
+        "granularity",
+        "bits",
+        *sparsity,
+        "rate",
+        "risk_before",
+        "risk_after",
+        "distortion",
+        "interval",
+        "flip_rate",
+    ]
     error = "standard_error" if records and records[0].standard_error is not None else "numerical_error"
     print_table(rows, [*columns, error, "method"])
     for record in records:
         for warning in record.warnings:
-            print(f"{record.bits} bits: {warning}")
+            print(f"{'' if record.bits is None else f'{record.bits} bits: '}{warning}")

@@ -14,6 +14,7 @@ from theory.setting.compression.uniform import stored
 from theory.setting.errors import InputError
 
 UNIFORM = tuple(uniform.SCHEMES)  # one step a tensor or a row, nothing else to choose
+CRITERIA = ("distortion", "mse")  # of optimal
 BREAKDOWN: tuple[str, ...] = ("codes", "steps", "zero_points", "codebook", "positions", "tables")
 
 
@@ -60,6 +61,11 @@ class Compressed:
     steps: Float64[np.ndarray, " rows"]
     rate_breakdown: dict[str, int]
     parts: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the weights lie on a grid of equal steps."""
+        return "steps" in self.parts
 
     @property
     def rate(self) -> float:

@@ -19,7 +19,8 @@ def kept(weights: np.ndarray, sparsity: float) -> np.ndarray:
 def kept_units(weights: np.ndarray, sparsity: float, unit: str, map_size: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Which units stay, all but the round(s units) of smallest L2 norm, equal ones in order; and the unit of each weight.
 
-    Units of a dense layer (rows, d): ``feature``, a column; ``map``, ``map_size`` neighbouring columns. Of a convolution (out,
+    Units of a dense layer (rows, d): ``feature``, a column; ``map``, ``map_size`` neighbouring columns, the
+    last map what is left. Of a convolution (out,
     in, height, width): ``map``, the weights that make one output map; ``kernel``, those between one input and one output map;
     ``strided``, one position in the kernels of one input map, the same for all output maps.
     """
@@ -40,8 +41,6 @@ def units(shape: tuple[int, ...], unit: str, map_size: int | None) -> np.ndarray
         )
     if dense:
         size = 1 if map_size is None else map_size
-        if shape[1] % size:
-            raise InputError(f"map_size: expected a divisor of the {shape[1]} columns, got {size}")
         return np.broadcast_to(np.arange(shape[1]) // size, shape)
     out, into, *kernel = shape
     area = int(np.prod(kernel))
