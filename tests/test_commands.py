@@ -65,7 +65,14 @@ def test_predict_run_and_json(statistics, capsys):
         ((*TAIL, "--classes", "0", "5"), ["classes", "5"]),
         ((*TAIL, "--method", "magic"), ["method", "binary_risk"]),
         ((*TAIL, "--errors", "kernel"), ["errors"]),
-        ((), ["scheme", "bits"]),
+        ((), ["scheme"]),
+        (("--scheme", "symmetric"), ["bits", "2 to 16", "none"]),
+        (("--scheme", "prune", "--bits", "4", "--sparsity", "0.5"), ["bits", "none", "4"]),
+        (("--scheme", "prune"), ["sparsity", "0 to 1"]),
+        (("--scheme", "prune", "--sparsity", "1.5"), ["sparsity", "1.5"]),
+        (("--scheme", "prune", "--sparsity", "0.001"), ["sparsity", "rounds to none"]),
+        (("--scheme", "prune-structured", "--sparsity", "0.5"), ["unit"]),
+        (("--scheme", "codebook", "--bits", "3", "--per-channel"), ["per_channel", "codebook"]),
     ],
 )
 def test_bad_options_are_one_line(statistics, capsys, arguments, named):
