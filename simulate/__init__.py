@@ -13,6 +13,8 @@ _HOMES = {
     "synthetic": "simulate.generator",
     "run": "simulate.monte_carlo",
     "measure": "simulate.counting",
+    "compress": "simulate.stored",
+    "decompress": "simulate.stored",
     "fit": "simulate.feature_models.fit",
     "extract": "simulate.networks.extract",
     "train": "simulate.networks.training",

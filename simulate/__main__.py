@@ -27,7 +27,8 @@ NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="simulate", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
-    for add in (_add_synthetic, _add_train, _add_extract, _add_fit, _add_run, _add_measure, _add_check, _add_benchmark):
+    doors = (_add_synthetic, _add_train, _add_extract, _add_fit, _add_run, _add_measure, _add_check, _add_compress)
+    for add in (*doors, _add_decompress, _add_benchmark):
         add(commands)
     return run(parser, argv)
 
@@ -174,7 +175,8 @@ def _add_fit(commands) -> None:
         if a.json:
             print_json([{"out": a.out, "model": a.model, **what, "misfit": problem.misfit}])
             return
-        say(f"{a.out}: {', '.join(f'{n} {name}' for name, n in what.items())}, misfit {problem.misfit:.3f} of the flips")
+        said = ", ".join(f"{n} {name}" for name, n in what.items())
+        say(f"{a.out}: {said}, misfit of distortions {problem.misfit:.3f} of the flips")
 
     command.set_defaults(run=work)
 
@@ -245,6 +247,33 @@ def _add_measure(commands) -> None:
     command.set_defaults(run=work)
 
 
+def _add_compress(commands) -> None:
+    command = commands.add_parser("compress", help="write the compressed layer of a file as stored bytes")
+    command.add_argument("file", help="a features or statistics file (.npz)")
+    add_question(command, interval=False)
+    command.add_argument("--out", required=True, metavar="FILE.bin", help="where the bytes go")
+
+    def work(a: argparse.Namespace) -> None:
+        done = simulate.compress(a.file, scheme=a.scheme, bits=a.bits, classes=a.classes, out=a.out, **options_of(a))
+        if a.json:
+            print_json([done])
+            return
+        kinds = ", ".join(f"{kind} {bits} bits" for kind, bits in done["rate_breakdown"].items() if bits)
+        print(
+            f"{done['out']}: {done['bytes']} bytes, {done['layer_bytes']} of the layer ({kinds}), {done['bias_bytes']} of the "
+            f"bias, {done['header_bytes']} of header; {done['rate']:.4g} bits a weight"
+        )
+
+    command.set_defaults(run=work)
+
+
+def _add_decompress(commands) -> None:
+    command = commands.add_parser("decompress", help="the weights and bias that such a file holds")
+    command.add_argument("file", help="a file written by compress")
+    command.add_argument("--out", required=True, metavar="FILE.npz", help="where weights (float64) and bias go")
+    command.set_defaults(run=lambda a: simulate.decompress(a.file, out=a.out) and None)
+
+
 def _add_check(commands) -> None:
     command = commands.add_parser("check", help="test the hypotheses of the theory on features and weights")
     command.add_argument("features", help="a features file (.npz)")
@@ -267,10 +296,11 @@ def _add_check(commands) -> None:
             return
         for record in records:
             effect, noise = record["effect"], record["effect_standard_error"]
-            record["effect, points"] = None if effect is None else round(100 * effect, 3)
-            record["+-"] = round(196 * noise, 3) if noise else None
+            record["effect, points"] = None if effect is None else round(100 * effect, 3) + 0.0
+            record["+- (95 %)"] = round(196 * noise, 3) if noise else None
             record["Holm p"] = record["p_value"]
-        print_table(records, ["hypothesis", "bits", "effect, points", "+-", "holds", "Holm p"])
+            record["rejected"] = {True: "no", False: "yes", None: "-"}[record["holds"]]
+        print_table(records, ["hypothesis", "bits", "effect, points", "+- (95 %)", "rejected", "Holm p"])
         for record in records:
             print(record["sentence"])
 

@@ -261,7 +261,7 @@ def test_check_and_measure_print(tmp_path, capsys):
 
 def test_help_shows_only_what_is_built():
     done = subprocess.run([sys.executable, "-m", "simulate", "--help"], capture_output=True, text=True, check=True)
-    assert "{synthetic,train,extract,fit,run,measure,check,benchmark}" in done.stdout
+    assert "{synthetic,train,extract,fit,run,measure,check,compress,decompress,benchmark}" in done.stdout
 
 
 def test_an_unknown_benchmark_is_one_line(capsys):

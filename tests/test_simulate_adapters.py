@@ -313,12 +313,25 @@ def test_extract_any_network_from_a_folder(nets, photos, tmp_path, capsys):
     read = read_features(tmp_path / "f.npz")
     np.testing.assert_array_equal(read.labels, result.labels)
     assert read.provenance["std"] == [0.25, 0.5, 1.0]
+    capsys.readouterr()
+    part = extract(limit=2, **options)
+    assert set(part.labels) == {0}
+    assert "no image of 4 of the 5 classes: --limit" in capsys.readouterr().err
+    with pytest.raises(InputError, match="at least two images"):
+        extract(limit=1, **options)
+    with pytest.raises(InputError, match="existing folder"):
+        extract(out=tmp_path / "nowhere" / "f.npz", **options)
+    with pytest.raises(InputError, match="give --labels"):
+        extract(**{**options, "data": photos / "val" / "n001", "crop": None})
+    (photos / "labels.txt").write_text("n001_0.png 1\nn002_0.png 1\n")
+    extract(labels=photos / "labels.txt", **options)
+    assert "2 of the 6 images" in capsys.readouterr().err
     (photos / "labels.txt").write_text("n001_0.png 5\nn002_0.png 1\n")
     with pytest.raises(InputError, match="expected 0 to 4"):
         extract(labels=photos / "labels.txt", **options)
     with pytest.raises(InputError, match="std: expected positive"):
         extract(**{**options, "std": [0.0]})
-    with pytest.raises(InputError, match="mean: expected one number or three"):
+    with pytest.raises(InputError, match="mean: expected one finite number or three"):
         extract(**{**options, "mean": [0.0, 1.0]})
     with pytest.raises(InputError, match="interpolation"):
         extract(interpolation="cubic", **options)

@@ -122,6 +122,8 @@ def test_folders_that_cannot_serve(photos, tmp_path):
         read_folder(tmp_path / "empty")
     with pytest.raises(InputError, match="give --labels"):
         read_folder(photos / "val" / "n001")
+    with pytest.raises(InputError, match="folder train in it for --split train"):
+        read_folder(photos, split="train")
     with pytest.raises(InputError, match="folder of images"):
         read_folder(photos / "nowhere")
     (photos / "index.txt").write_text("n001 first\n")
@@ -131,6 +133,7 @@ def test_folders_that_cannot_serve(photos, tmp_path):
         ("n001_0.png\n", "its label"),
         ("n001_0.png x\n", "class number"),
         ("n001_0.png 0\nnone.png 1\n", "found none"),
+        ("none.png 1\nn001_0.png 0\n", "found none"),
         ("n001_0.png 0\nn001_0.png 1\n", "once"),
         ("\n", "got none"),
     ):

@@ -5,17 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import simulate.__main__
 from simulate.counting import measure
 from simulate.feature_models.fit import fit
 from simulate.monte_carlo import run
 from simulate.sampler import draw
+from simulate.stored import compress as compress_file
 from tests.problems import exact_risk, random_problem
 from tests.statistical import rejected
 from theory.choose import distortions
 from theory.prediction import predict
 from theory.setting.compression import compress
 from theory.setting.errors import InputError
-from theory.setting.files import Features
+from theory.setting.files import Features, read_arrays, write_arrays
 from theory.setting.problem import Problem
 from theory.setting.question import question
 
@@ -169,3 +171,31 @@ def test_statistics_of_a_corrected_layer(seed):
 def test_options_are_checked(options, named):
     with pytest.raises(InputError, match=named):
         predict(random_problem(4, 0), **options)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("correction", [False, True])
+@pytest.mark.parametrize("asked", [{"scheme": "affine", "bits": 3}, {"scheme": "deep-compression", "bits": 3, "sparsity": 0.5}])
+def test_what_is_decompressed_is_what_was_measured(asked, bias, correction, seed, tmp_path, capsys):
+    """Through files: the weights and the bias that come back make the very decisions that were counted."""
+    features = sample(moved(random_problem(9, seed, K=4), 1.0), 3000, seed)
+    write_arrays(tmp_path / "f.npz", {name: getattr(features, name) for name in ("features", "labels", "weights", "bias")})
+    options: dict = {"bias": bias, "bias_correction": correction}
+    done = compress_file(tmp_path / "f.npz", out=tmp_path / "layer.bin", **asked, **options)
+    (record,) = measure(features, **(asked | {"bits": [asked["bits"]]}), **options)
+    assert (
+        (tmp_path / "layer.bin").stat().st_size == done["bytes"] == sum(done[f"{x}_bytes"] for x in ("layer", "bias", "header"))
+    )
+    assert done["layer_bytes"] == -(-sum(record.rate_breakdown.values()) // 8)
+    assert done["rate_breakdown"] == record.rate_breakdown
+    assert done["header_bytes"] <= 64
+    assert done["bias_bytes"] == 16
+    assert simulate.__main__.main(["decompress", str(tmp_path / "layer.bin"), "--out", str(tmp_path / "w.npz")]) == 0
+    back = read_arrays(tmp_path / "w.npz")
+    after = np.argmax(features.features @ back["weights"].T + back["bias"], 1)
+    assert np.mean(after != features.labels) == pytest.approx(record.risk_after, abs=2 / 3000)  # the bias is float32
+    columns = np.concatenate([features.weights, features.bias[:, None]], 1) if bias else features.weights
+    np.testing.assert_array_equal(back["weights"], compress(columns, **asked).weights[:, :9])
+    assert simulate.__main__.main(["decompress", str(tmp_path / "f.npz"), "--out", str(tmp_path / "x.npz")]) == 2
+    assert "written by compress" in capsys.readouterr().err
+    assert not (tmp_path / "x.npz").exists()

@@ -9,6 +9,10 @@ def __getattr__(name: str):
         from theory.prediction import predict
 
         return predict
+    if name == "bits":
+        from theory.choose import bits
+
+        return bits
     raise AttributeError(f"module 'theory' has no attribute {name!r}")
 
 
@@ -16,4 +20,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-__all__ = ["predict"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["bits", "predict"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from theory.setting.door import Parser, add_question, add_seed, options_of, positive, run, whole_number
+from theory.setting.door import Parser, add_question, add_seed, options_of, positive, print_json, run, whole_number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,19 +21,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         "statistics", help="a statistics file (.npz), from `simulate synthetic` or `simulate fit`, or a features file"
     )
     add_question(command)
-    command.add_argument(
-        "--errors",
-        choices=("actual", "expected", "adapted"),
-        default="actual",
-        help="the compressed weights themselves, the mean over uniform errors, or over errors with the gain and variance of "
-        "this layer's own (default actual)",
-    )
+    _add_law(command)
     command.add_argument(
         "--method",
         help="one method by name instead of the best. Two classes: binary_risk (actual); margin_quadrature, sobol_average, "
         "delta_2, marginal, corrected_marginal (expected). More: orthants, lines (actual); orthant_average, "
         "posterior_average, line_average (expected). Mixtures: component_lines (actual), own_noise. Features: posterior_count "
         "(actual), own_noise",
+    )
+    add_seed(command)
+    command.set_defaults(run=_predict)
+    command = commands.add_parser(
+        "bits",
+        help="the fewest stored bits per weight that keep the loss",
+        description="Try every width of every scheme asked for, and say which takes the fewest stored bits per weight and "
+        "keeps the loss with the confidence asked for; exit code 3 where none does.",
+    )
+    command.add_argument("statistics", help="a statistics or a features file (.npz)")
+    add_question(command, several=True)
+    command.add_argument(
+        "--max-loss", type=float, required=True, metavar="LOSS", help="the largest distortion, a fraction (0.01: one point)"
+    )
+    _add_law(command)
+    add_seed(command)
+    command.set_defaults(run=_bits)
+    return run(parser, argv)
+
+
+def _add_law(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--errors",
+        choices=("actual", "expected", "adapted"),
+        default="actual",
+        help="the compressed weights themselves, the mean over uniform errors, or over errors with the gain and variance of "
+        "this layer's own (default actual)",
     )
     command.add_argument(
         "--test-size",
@@ -47,9 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="T",
         help="of the posteriors softmax(logits/T) of a features file, with actual errors (default: fitted to its labels)",
     )
-    add_seed(command)
-    command.set_defaults(run=_predict)
-    return run(parser, argv)
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -70,6 +88,33 @@ def _predict(arguments: argparse.Namespace) -> None:
         **options_of(arguments),
     )
     show(records, as_json=arguments.json)
+
+
+def _bits(arguments: argparse.Namespace) -> int:
+    from theory.choose import bits
+    from theory.setting.record import show
+
+    found = bits(
+        arguments.statistics,
+        scheme=arguments.scheme,
+        max_loss=arguments.max_loss,
+        bits=arguments.bits,
+        errors=arguments.errors,
+        confidence=arguments.confidence,
+        classes=arguments.classes,
+        test_size=arguments.test_size,
+        temperature=arguments.temperature,
+        seed=arguments.seed,
+        **options_of(arguments),
+    )
+    if arguments.json:
+        plain = {name: found[name] for name in ("max_loss", "confidence", "upper_bounds", "sentence")}
+        one = {name: found[name] and found[name].as_dict() for name in ("chosen", "closest")}
+        print_json({**one, "records": [record.as_dict() for record in found["records"]], **plain})
+    else:
+        show(found["records"], as_json=False)
+        print(found["sentence"])
+    return 0 if found["chosen"] else 3
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from theory.setting.misfit import FLOOR, grid, misfit
 from theory.setting.problem import decide
 from theory.validity import negative
 
-WIDEST = 7.0  # |log T| that is looked at; a fit at the end of it is none
+WIDEST = 7.0  # |log T - log of the logits' deviation| that is looked at; a fit at the end of it is none
 
 
 class Calibration(NamedTuple):
@@ -73,12 +73,13 @@ class Posteriors(NamedTuple):
         priors = np.maximum(self.priors, 1e-300)
         D = change.sum() / n
         slope = (_of(self.slope[flipped], old) - _of(self.slope[flipped], new)).sum() / n
-        # where no decision is seen to change, one that was not seen is allowed for
-        sampling = max(float(np.sum(change**2) / n - D**2), 0.0) / n if len(flipped) else 1 / n**2
+        # one more change of a decision than was seen is allowed for, as large as those seen and one of 1: few say little
+        squares = float(np.sum(change**2))
+        sampling = (max(squares - n * D**2, 0.0) + (1 + squares) / (1 + len(flipped))) / n**2
         return Counted(
             distortion=by_class / n / priors,
             flips=rows.sum(0) / n / priors,
-            changed=float((made + mended).sum() / n) if len(flipped) else 1 / n,
+            changed=max(float((made + mended).sum()), 1.0) / n,
             variance=sampling + (slope * self.log_error) ** 2,
         )
 
@@ -93,7 +94,11 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     def cost(s: float) -> float:
         return -float(_of(log_softmax(logits * np.exp(-s), 1), labels).sum())
 
-    s = float(np.asarray(minimize_scalar(cost, bounds=(-WIDEST, WIDEST), method="bounded", options={"xatol": 1e-8}).x))
+    centre = np.log(max(float(np.std(logits - logits.mean(1, keepdims=True))), 1e-300))
+    ends = (centre - WIDEST, centre + WIDEST)
+    s = float(np.asarray(minimize_scalar(cost, bounds=ends, method="bounded", options={"xatol": 1e-8}).x))
+    if abs(s - centre) > WIDEST - 1e-3:
+        return Calibration(float(np.exp(s)), np.inf)
     p = np.exp(log_softmax(logits * np.exp(-s), 1))
     information = evaluate("temperature_information")(
         square_logit=np.sum(p * logits**2, 1), mean_logit=np.sum(p * logits, 1), temperature=np.exp(s)
@@ -104,7 +109,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 
 def found(calibration: Calibration) -> bool:
     """Whether the likelihood has a maximum, inside the range looked at."""
-    return bool(abs(np.log(calibration.temperature)) < WIDEST - 1e-3 and np.isfinite(calibration.log_error))
+    return bool(np.isfinite(calibration.log_error))
 
 
 def posteriors(features: Features, calibration: Calibration) -> Posteriors:
@@ -154,6 +159,10 @@ def warnings(features: Features, calibration: Calibration, given: Posteriors, fl
             f"{FLOOR:.0%} of the flips"
         )
         return sentences
+    absent = np.flatnonzero(np.bincount(features.labels, minlength=features.classes) == 0)
+    if len(absent):
+        named = ", ".join(map(str, absent[:5])) + (", ..." if len(absent) > 5 else "")
+        sentences.append(f"no sample of class {named}: what compression does to it is not in the distortion")
     if calibration.log_error and not found(calibration):
         sentences.append(
             f"the likelihood of the temperature has no maximum (T = {calibration.temperature:.3g}): too few samples or errors "

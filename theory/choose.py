@@ -1,13 +1,21 @@
 """Which step, and how few bits."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
 import jax.numpy as jnp
 import numpy as np
 
 from theory import binary, calibrated, components, multiclass
+from theory.setting.arguments import share
+from theory.setting.compression import SCHEMES
 from theory.setting.errors import InputError
-from theory.setting.files import Features
+from theory.setting.files import Features, read_either
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem, margin
+from theory.setting.question import Options, question
+from theory.setting.record import Record
 
 COARSE, FINE, BEST = 64, 1024, 24  # points for all layers, for the best of them, and how many those are
 LAYERS = 32  # a compiled call
@@ -42,9 +50,7 @@ def distortions(subject: Problem | Features, layers: np.ndarray) -> np.ndarray:
 
 
 def _two(problem: Problem, layers: np.ndarray) -> np.ndarray:
-    from theory.binary import pair_of
-
-    pair = pair_of(problem)
+    pair = binary.pair_of(problem)
     at = binary.margin(pair)
     out = []
     for What in layers:
@@ -66,3 +72,97 @@ def _orthants(problem: Problem, layers: np.ndarray, n: int) -> np.ndarray:
 
 def _lines(problem: Problem, layers: np.ndarray) -> np.ndarray:
     return np.array([float(c.distortion @ problem.priors) for c in multiclass.known(problem, layers, method="lines", seed=0)])
+
+
+def bits(
+    source: Problem | Features | Path | str,
+    *,
+    scheme: str | Sequence[str],
+    max_loss: float,
+    bits: Sequence[int] | None = None,
+    errors: str = "actual",
+    confidence: float = 0.95,
+    classes: Sequence[int] | None = None,
+    test_size: int | None = None,
+    temperature: float | None = None,
+    seed: int = 0,
+    **options: Unpack[Options],
+) -> dict[str, Any]:
+    """The fewest stored bits per weight that keep the loss.
+
+    A width qualifies if the one-sided upper bound of the distortion at ``confidence``, the numerical error included, is at most
+    ``max_loss``. Every width of every scheme is tried: the loss is not monotone in the width.
+
+    Args:
+        source: a problem, features, or their file. scheme: one or several.
+        max_loss: the largest distortion, a fraction from 0 to below 1. bits: widths to try (default: all of each scheme).
+        errors, classes, test_size, temperature, seed, options: as :func:`theory.predict`. confidence: of the bound.
+
+    Returns:
+        ``chosen`` (a Record, or None where no width qualifies), ``closest`` (the record of the least upper bound, where none
+        does, else None), ``records``, ``upper_bounds`` in their order, ``sentence``.
+
+    Raises:
+        InputError: bad options or a bad file.
+    """
+    from theory.prediction import predict
+
+    if isinstance(max_loss, bool) or not isinstance(max_loss, int | float) or not 0 <= max_loss < 1:
+        hint = " (a fraction: 0.01 is one point)" if isinstance(max_loss, int | float) and max_loss >= 1 else ""
+        raise InputError(f"max_loss: expected a fraction from 0 to below 1, got {max_loss!r}{hint}")
+    if share("confidence", confidence) <= 0.5:
+        raise InputError(f"confidence: expected more than 0.5 for an upper bound, got {confidence}")
+    schemes, records = [scheme] if isinstance(scheme, str) else list(scheme), []
+    subject = read_either(source)
+    ask: dict[str, Any] = dict(errors=errors, classes=classes, test_size=test_size, temperature=temperature, seed=seed)
+    for name in schemes:
+        question(name, **options)  # what cannot be asked is said before the work begins
+    for name in schemes:
+        limits = SCHEMES[name].bits
+        tried = None if limits is None else list(range(limits[0], limits[1] + 1)) if bits is None else bits
+        records += predict(subject, scheme=name, bits=tried, confidence=2 * confidence - 1, **ask, **options)
+    bounds = [record.interval[1] + record.numerical_error for record in records]
+    kept = [i for i, bound in enumerate(bounds) if bound <= max_loss]
+    chosen = min(kept, key=lambda i: (records[i].rate, bounds[i]), default=None)
+    closest = int(np.argmin(bounds)) if chosen is None else None
+    return {
+        "chosen": None if chosen is None else records[chosen],
+        "closest": None if closest is None else records[closest],
+        "records": records,
+        "upper_bounds": bounds,
+        "max_loss": max_loss,
+        "confidence": confidence,
+        "sentence": _sentence(records, bounds, chosen, closest, max_loss, confidence),
+    }
+
+
+def _sentence(
+    records: list[Record], bounds: list[float], chosen: int | None, closest: int | None, max_loss: float, confidence: float
+) -> str:
+    def name(record: Record) -> str:
+        width = "" if record.bits is None else f" at {record.bits} bits"
+        return f"{record.scheme}{width}{', a step a row' if record.granularity == 'channel' else ''}"
+
+    if closest is not None:
+        one = records[closest]
+        return (
+            f"no width keeps a loss of {100 * max_loss:.3g} with {confidence:.0%} confidence; {name(one)} comes closest: "
+            f"at most {100 * bounds[closest]:.3g} points (predicted {100 * one.distortion:.3g})"
+        )
+    assert chosen is not None  # one of the two is
+    one = records[chosen]
+    size = f"{one.compression_ratio:.3g} times smaller than float32"
+    if one.ratio_to_source < 1:
+        size = f"{1 / one.ratio_to_source:.3g} times larger than in the file it came from"
+    said = (
+        f"{name(one)}: {one.rate:.3g} stored bits per weight, {size}; it loses at most {100 * bounds[chosen]:.3g} points with "
+        f"{confidence:.0%} confidence (predicted {100 * one.distortion:.3g}, allowed {100 * max_loss:.3g})"
+    )
+    own = [i for i, record in enumerate(records) if record.scheme == one.scheme and record.bits is not None]
+    fewer = [i for i in own if records[i].bits == (one.bits or 0) - 1]
+    if fewer:
+        said += f"; with one bit fewer at most {100 * bounds[fewer[0]]:.3g}"
+    wider = [records[i].bits for i in own if (records[i].bits or 0) > (one.bits or 0) and bounds[i] > max_loss]
+    if wider:
+        said += f"; not monotone: {', '.join(map(str, wider))} bits may lose more"
+    return said

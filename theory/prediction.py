@@ -375,7 +375,7 @@ def _interval(draws: Draws, distortion: float, model: float, confidence: float, 
     tail = (1 - confidence) / 2
     if test_size is None and network == 0:
         half = float(norm.isf(tail)) * float(np.hypot(statistics, model))
-        return (distortion - half, distortion + half), sources
+        return (max(distortion - half, -1.0), min(distortion + half, 1.0)), sources
     rng = np.random.default_rng([seed, 2])
     values, flips = draws.distortion, draws.flips
     if len(values) == 1:
@@ -398,4 +398,4 @@ def _interval(draws: Draws, distortion: float, model: float, confidence: float, 
         values = (first - second) / test_size
     low = np.quantile(values, tail, method="lower" if test_size else "linear")
     high = np.quantile(values, 1 - tail, method="higher" if test_size else "linear")
-    return (float(low), float(high)), sources
+    return (max(float(low), -1.0), min(float(high), 1.0)), sources

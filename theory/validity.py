@@ -14,20 +14,25 @@ CORRELATED = 0.2  # correlation of the rows' errors that is worth a sentence
 COARSE = 0.5  # weight standard deviation over step below which the uniform hypothesis is worth a sentence
 COARSEST = 0.2  # below it nearly every weight becomes 0 and the gain nears -1: the effect is given as at this ratio
 FEW = 3.0  # effective number of features, (sum z^2)^2 over sum z^4, below which their noise is worth a sentence
+RISKY = 4.0  # standard deviations of the counted risk that are worth a sentence
 LONELY = 2.0  # the largest |W| over the next one
 
 
 def warnings(problem: Problem, layer: Compressed, record: Record) -> list[str]:
     """The sentences for one record; empty when every hypothesis of the method holds."""
     found = []
+    unsure = float(np.hypot(record.interval_sources["statistics"], record.interval_sources["model"]))
     if record.distortion < -record.numerical_error:
         found.append(
-            f"negative distortion ({record.distortion:.3g}): the layer is not Bayes-optimal for these statistics, "
+            f"negative distortion ({record.distortion:.3g}): within what the fitted statistics leave open, {unsure:.2g}"
+            if record.distortion > -2 * unsure
+            else f"negative distortion ({record.distortion:.3g}): the layer is not Bayes-optimal for these statistics, "
             "and this compression happens to move it towards the optimum"
         )
     if record.numerical_error > max(0.01 * abs(record.distortion), 1e-3 * record.flip_rate, NOISE):
         found.append(f"the method's own error estimate {record.numerical_error:.2g} is more than 1 % of the distortion")
     found += _few_samples(problem)
+    found += _other_risk(problem, record)
     if record.errors == "expected" and layer.stepped and layer.steps.max() > 0:
         found += _error_model(problem, layer, record)
     return found
@@ -83,6 +88,20 @@ def _few_samples(problem: Problem) -> list[str]:
             "the covariance there is mostly an assumption"
         )
     return found
+
+
+def _other_risk(problem: Problem, record: Record) -> list[str]:
+    """The risk of the clean layer on the samples fitted, where the model of the features says another one."""
+    counted, n = problem.provenance.get("risk"), problem.provenance.get("n")
+    if not isinstance(counted, float) or not isinstance(n, int) or "classes" in problem.provenance:
+        return []
+    deviation = float(np.sqrt(max(counted * (1 - counted), 1 / n) / n))
+    if abs(record.risk_before - counted) < RISKY * deviation:
+        return []
+    return [
+        f"the model of the features says a risk before of {record.risk_before:.4f}, the samples fitted {counted:.4f} +- "
+        f"{deviation:.4f}: the features are not of this law"
+    ]
 
 
 def _scaled(problem: Problem, layer: Compressed, scale: float) -> float:

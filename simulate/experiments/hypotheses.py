@@ -6,7 +6,7 @@ over those of the errors.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +42,13 @@ WEIGHTS, ENTRIES, ROWS = (
     "errors independent between rows",
 )
 NOISE = "logit noise Gaussian given the features"
+ASSUMED = {  # what the expected distortion is of, where it is not of the samples themselves
+    GAUSSIAN: "of one Gaussian a class",
+    MARGINS: "of one Gaussian a class",
+    COVARIANCES: "of Gaussians with one covariance",
+    BAYES: "of labels drawn from the layer's posteriors",
+    TRAINING: "of the training samples, one Gaussian a class",
+}
 
 
 class Effect(NamedTuple):
@@ -134,12 +141,13 @@ def error_tests(layer: Compressed, features: Features, rng: np.random.Generator)
     live = layer.steps > 0
     E = (layer.weights - features.weights)[live]
     scaled, z = E / layer.steps[live, None], features.features.astype(np.float64)
+    rest = _without_gain(features.weights, layer)[1][live] / layer.steps[live, None]
     flat, weights = scaled.reshape(-1), (features.weights[live] / layer.steps[live, None]).reshape(-1)
     return {
         UNIFORM: tests.uniform_errors(flat),
         VARIANCE: tests.error_variance(flat),
         WEIGHTS: tests.uncorrelated(flat, weights),
-        ENTRIES: tests.independent_entries(scaled, z.T @ z / len(z)),
+        ENTRIES: tests.independent_entries(rest, z.T @ z / len(z)),
         ROWS: tests.independent_rows(E),
         NOISE: tests.gaussian_noise(scaled, z, rng),
     }
@@ -196,23 +204,31 @@ def _error(x: np.ndarray) -> float:
     return float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0
 
 
+def _over(layer: Compressed) -> Callable[[np.ndarray], np.ndarray]:
+    """(K, 1) mean over what has a step in common."""
+    axis = 1 if layer.granularity == "channel" else None
+    return lambda x: np.broadcast_to(np.mean(x, axis, keepdims=True), (len(layer.weights), 1))
+
+
+def _without_gain(W: np.ndarray, layer: Compressed) -> tuple[np.ndarray, np.ndarray]:
+    """The gain alpha (K, 1) of the errors E on the weights, and E - alpha W."""
+    E, moment = layer.weights - W, _over(layer)
+    weight = moment(W**2)
+    alpha = np.where(weight > 0, moment(E * W) / np.where(weight > 0, weight, 1), 0.0)
+    return alpha, E - alpha * W
+
+
 def _error_effects(base: _Base) -> dict[str, tuple[float, Effect | None]]:
     """What was measured of the errors, in the place of each hypothesis on them; the others stay."""
     features, layer, model = base.features, base.layer, base.model
     W, E = features.weights, layer.weights - features.weights
-    axis = 1 if layer.granularity == "channel" else None
-
-    def moment(x: np.ndarray) -> np.ndarray:
-        """(K, 1) mean over what has a step in common."""
-        return np.broadcast_to(np.mean(x, axis, keepdims=True), (len(W), 1))
-
+    moment, (alpha, rest) = _over(layer), _without_gain(W, layer)
     power, offset, weight = moment(E**2), moment(E), moment(W**2)
-    alpha = np.where(weight > 0, moment(E * W) / np.where(weight > 0, weight, 1), 0.0)
     residual = np.clip(1 - alpha**2 * weight / np.where(power > 0, power, 1), 0, 1)
     second = base.z.T @ base.z / len(base.z)
     diagonal = np.diagonal(second)
-    own = float(np.sum(E**2 @ diagonal))
-    ratio = float(np.einsum("kd,de,ke->", E, second, E)) / own if own > 0 else 1.0
+    own = float(np.sum(rest**2 @ diagonal))
+    ratio = float(np.einsum("kd,de,ke->", rest, second, rest)) / own if own > 0 else 1.0
     live = np.ptp(E, 1) > 0
     K, d = max(1, int(live.sum())), W.shape[1]
     rows, m = model.rows, K * d
@@ -298,15 +314,17 @@ def norms_given_logits(features: Features, problem: Problem) -> np.ndarray:
 
 def _sentence(record: dict[str, Any], test: Test | None) -> str:
     name, effect, noise = record["hypothesis"], record["effect"], record["effect_standard_error"]
+    under = ASSUMED.get(name, "of uniform errors on these samples")
     if test is None:
         said = f"{name}: not tested, too few samples or values to tell"
     else:
         verdict = "not rejected" if record["holds"] else "rejected"
-        said = f"{name}: {verdict} ({test.what} {test.statistic:.3g}, Holm p = {record['p_value']:.2g})"
+        p = f"p = {record['p_value']:.2g}" if record["p_value"] >= 1e-16 else "p < 1e-16"
+        said = f"{name}: {verdict} ({test.what} {test.statistic:.3g}, Holm {p})"
     if effect is None:
         return f"{said}; its effect on the distortion cannot be told from these samples"
-    spread = f" +- {100 * 1.96 * noise:.3f}" if noise else ""
+    spread, sure = (f" +- {100 * 1.96 * noise:.3f}", " (95 %)") if noise else ("", "")
     return (
-        f"{said}; with what was measured instead, the expected distortion at {record['bits']} bits, "
-        f"{100 * record['distortion']:.3f} points, changes by {100 * effect:+.3f}{spread} points"
+        f"{said}; with what was measured instead, the expected distortion {under} at {record['bits']} bits, "
+        f"{100 * record['distortion']:.3f} points, changes by {100 * effect:+.3f}{spread} points{sure}"
     )

@@ -139,32 +139,32 @@ def gaussian_margins(features: np.ndarray, labels: np.ndarray, weights: np.ndarr
 
 
 def equal_covariances(features: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Test | None:
-    """Sum over classes of |S_k|^2/n_k, S_k the scatter of the whitened features of a class about its mean, beside that of
-    residuals exchanged between the classes: no hypothesis on their law. Of many features the strongest directions."""
+    """Sum over classes of |S_k|^2/n_k, S_k the scatter of the whitened differences of pairs of samples of a class, beside that
+    of differences exchanged between the classes: exact where the classes have one law but for their means, whatever it is. Of
+    many features the strongest directions."""
     groups = by_class(features, labels, least=5)
     if len(groups) < 2:
         return None
     share = min(1.0, ROWS / sum(map(len, groups)))
-    groups = [z[: max(5, int(share * len(z)))] for z in groups]
-    sizes = np.array([len(z) for z in groups])
-    centred = np.concatenate([z - z.mean(0) for z in groups])
-    scale = np.sqrt(np.mean(centred**2, 0))
-    centred = centred / np.where(scale > 0, scale, 1)
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
-    most = min(DIRECTIONS, len(centred) // EACH)
+    groups = [rng.permutation(z)[: max(5, int(share * len(z)))] for z in groups]
+    groups = [z[: len(z) // 2] - z[len(z) // 2 : len(z) // 2 * 2] for z in groups]
+    sizes, apart = np.array([len(z) for z in groups]), np.concatenate(groups)
+    scale = np.sqrt(np.mean(apart**2, 0))
+    apart = apart / np.where(scale > 0, scale, 1)
+    values, vectors = np.linalg.eigh(apart.T @ apart / len(apart))
+    most = min(DIRECTIONS, 2 * len(apart) // EACH)
     keep = np.flatnonzero(values > 1e-8 * values[-1])[-most:]
-    white = centred @ (vectors[:, keep] / np.sqrt(values[keep]))
-    grown = white * np.repeat(np.sqrt(sizes / (sizes - 1)), sizes)[:, None]  # of full variance, to be centred again
+    if not len(keep):
+        return None
+    white = apart @ (vectors[:, keep] / np.sqrt(values[keep]))
     starts = np.cumsum(sizes) - sizes
 
     def statistic(z: np.ndarray) -> float:
         parts = [z[first : first + n] for first, n in zip(starts, sizes, strict=True)]
-        scatters = np.array([part.T @ part - np.outer(part.sum(0), part.sum(0)) / len(part) for part in parts])
-        own = np.linalg.solve(scatters.sum(0), np.moveaxis(scatters, 0, 1).reshape(len(scatters[0]), -1))  # whitened anew
-        own = np.moveaxis(own.reshape(len(scatters[0]), len(sizes), -1), 1, 0)
-        return float(np.sum(np.einsum("kij,kji->k", own, own) / sizes))
+        scatters = np.array([part.T @ part for part in parts])
+        return float(np.sum(np.einsum("kij,kji->k", scatters, scatters) / sizes))
 
-    exchanged = np.array([statistic(rng.permutation(grown)) for _ in range(EXCHANGES)])
+    exchanged = np.array([statistic(rng.permutation(white)) for _ in range(EXCHANGES)])
     return _ranked(statistic(white), exchanged, "scatter of the class covariances")
 
 
@@ -172,7 +172,7 @@ def _ranked(seen: float, exchanged: np.ndarray, what: str) -> Test:
     """A statistic in standard deviations of those under an exchange that the hypothesis allows, and its rank among them."""
     p = (1 + np.sum(exchanged >= seen)) / (1 + len(exchanged))
     score = (seen - exchanged.mean()) / max(float(exchanged.std()), 1e-300)
-    return Test(float(score), float(p), f"{what}, standard deviations")
+    return Test(float(score), float(p), f"{what}, deviations from {len(exchanged)} exchanges")
 
 
 def bayes_layer(features: np.ndarray, labels: np.ndarray, logits: np.ndarray, rng: np.random.Generator) -> Test | None:
@@ -185,6 +185,8 @@ def bayes_layer(features: np.ndarray, labels: np.ndarray, logits: np.ndarray, rn
     z = features - features.mean(0)
     scale = np.sqrt(np.mean(z**2, 0))
     z = z[:, scale > 0] / scale[scale > 0]
+    if not z.size:
+        return None
     values, vectors = np.linalg.eigh(z.T @ z / len(z))
     keep = values > 1e-8 * values[-1]
     white = np.concatenate([z @ (vectors[:, keep] / np.sqrt(values[keep])), np.ones((len(z), 1))], 1)
@@ -240,17 +242,18 @@ def independent_rows(E: np.ndarray) -> Test | None:
     return Test(float(np.mean(r)) if K > 2 else float(r[0]), float(p), "mean correlation of two rows")
 
 
-def independent_entries(scaled: np.ndarray, second: np.ndarray) -> Test | None:
-    """Power that the errors of each row (K, d), in steps, put into the logits, sum e'Se with S = E zz' (d, d), beside that of
-    independent uniform errors: exact mean and variance, gamma law, two-sided."""
-    K = len(scaled)
+def independent_entries(errors: np.ndarray, second: np.ndarray) -> Test | None:
+    """Power that the errors of each row (K, d) put into the logits, sum e'Se with S = E zz' (d, d), beside that of errors of
+    the same sizes with independent signs: exact mean and variance, gamma law, two-sided. What the errors owe to the weights is
+    to be taken off before."""
     diagonal = np.diagonal(second)
-    mean = K * diagonal.sum() / 12
-    # e'Se: fourth cumulant of a uniform number -1/120, twice its squared variance for every pair
-    variance = K * (2 * np.sum(second**2) / 144 - np.sum(diagonal**2) / 120)
-    if not mean > 0:
+    mean = float(np.sum(errors**2 @ diagonal))
+    squares = errors**2
+    off = second**2 - np.diag(diagonal**2)
+    variance = 2 * float(np.einsum("kd,de,ke->", squares, off, squares))
+    if not (mean > 0 and variance > 0):
         return None
-    value = float(np.einsum("kd,de,ke->", scaled, second, scaled))
+    value = float(np.einsum("kd,de,ke->", errors, second, errors))
     law = stats.gamma(mean**2 / variance, scale=variance / mean)
     return Test(value / mean, float(2 * min(law.sf(value), law.cdf(value), 0.5)), "power in the logits over that expected")
 

@@ -58,6 +58,7 @@ def fit(features: Features | Path | str, *, out: Path | str | None = None, class
             "source": features.provenance,
             "model": model,
             "n": len(features.labels),
+            "risk": float(np.mean(decide(features.head_logits()) != features.labels)),
             "features_sha256": hashlib.sha256(np.ascontiguousarray(features.features).tobytes()).hexdigest(),
             "date": datetime.date.today().isoformat(),
             "by": f"simulate.fit {version()}",
@@ -77,8 +78,9 @@ def _misfit(features: Features, problem: Problem) -> float:
     z, y = draw(problem, n, np.random.default_rng(0))
     heads = [problem.weights, *(layer.weights for layer in layers)]
     D, flips, changed = _shifts(z, y, heads, problem.bias)
-    seen, _, seen_changed = _shifts(features.features, features.labels, heads, problem.bias)
-    return misfit(D - seen, flips, (seen_changed - seen**2) / len(features.labels) + (changed - D**2) / n)
+    seen = _shifts(features.features, features.labels, heads, problem.bias)[0]
+    # the model's own variance of both counts: that seen of few samples is 0 where nothing happens to change
+    return misfit(D - seen, flips, (changed - D**2) * (1 / len(features.labels) + 1 / n))
 
 
 def _shifts(z: np.ndarray, y: np.ndarray, heads: list[np.ndarray], bias: np.ndarray) -> np.ndarray:

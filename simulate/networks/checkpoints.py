@@ -1,5 +1,6 @@
 """PyTorch checkpoints, .pt, .th and .safetensors: tensors and plain values only, and every key and shape must match."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         except Exception as error:  # safetensors raises its own kinds
             raise InputError(f"{path}: expected a safetensors file, cannot read it: {error}") from None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of a file that is refused is said below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; whichever it is, the file is not used
         reason = "it would run code, and is not loaded" if "weights_only" in str(error).lower() else "it is not readable"
         raise InputError(

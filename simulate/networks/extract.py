@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from simulate.networks.folders import INTERPOLATIONS, Shaping, read_folder
+from simulate.networks.folders import INTERPOLATIONS, SUFFIXES, Shaping, read_folder
 from simulate.networks.images import Images, is_cifar, read_cifar
 from simulate.networks.network import MEAN, NAMES, STD, Network, disagreement
 from theory.setting.arguments import whole
 from theory.setting.door import progress, say
 from theory.setting.errors import InputError
-from theory.setting.files import Features, write_arrays
+from theory.setting.files import Features, check_place, write_arrays
 from theory.setting.problem import decide
 from theory.setting.record import version
 
@@ -77,6 +77,8 @@ def extract(
     if interpolation not in INTERPOLATIONS:
         raise InputError(f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
     _expected_files(network, checkpoint)
+    if out is not None:
+        check_place(out, ".npz")
     images = _images(Path(data), split, limit, labels, class_index, shaping)
 
     def normalized(part: slice) -> np.ndarray:
@@ -94,7 +96,7 @@ def extract(
         )
     accuracy = float(np.mean(decide(logits) == images.labels))
     stated = _stated(opened.said)
-    _report(accuracy, stated, K, images.source)
+    _report(accuracy, stated, K, images.source, missing=K - len(np.unique(images.labels)), limited=limit is not None)
     if expected_accuracy is not None and abs(accuracy - expected_accuracy) > 0.01:
         raise InputError(
             f"expected_accuracy: expected {expected_accuracy:.4f} within 0.01, got {accuracy:.4f}: check the "
@@ -145,7 +147,7 @@ def _channels(name: str, given: Sequence[float] | None, otherwise: Sequence[floa
     """(1 or 3, 1, 1) in single precision."""
     values = np.array(otherwise if given is None else given, np.float32).reshape(-1)
     if values.size not in (1, 3) or not np.isfinite(values).all():
-        raise InputError(f"{name}: expected one number or three, got {list(given or ())}")
+        raise InputError(f"{name}: expected one finite number or three, got {list(given or ())}")
     return values[:, None, None]
 
 
@@ -153,7 +155,8 @@ def _images(data: Path, split: str, limit: int | None, labels, class_index, shap
     if data.is_dir() and not any(data.iterdir()):
         raise InputError(f"{data}: expected CIFAR's files or folders of images, got an empty folder")
     plain = labels is None and class_index is None and shaping.resize is None and shaping.crop is None
-    if plain and (is_cifar(data) or not data.is_dir() or not any(path.is_dir() for path in data.iterdir())):
+    photos = data.is_dir() and any(path.is_dir() or path.suffix.lower() in SUFFIXES for path in data.iterdir())
+    if plain and (is_cifar(data) or not photos):
         return read_cifar(data, split=split, limit=limit)
     return read_folder(data, split=split, limit=limit, labels=labels, class_index=class_index, shaping=shaping)
 
@@ -225,9 +228,13 @@ def _stated(said: dict) -> float | None:
     return said["best_prec1"] / 100 if isinstance(said.get("best_prec1"), float) else None
 
 
-def _report(accuracy: float, stated: float | None, K: int, source: dict) -> None:
+def _report(accuracy: float, stated: float | None, K: int, source: dict, *, missing: int, limited: bool) -> None:
     beside = "" if stated is None else f"; the checkpoint says {stated:.2%}"
-    say(f"accuracy {accuracy:.2%} on {source['images']} {source['split']} images of {source['data']}{beside}")
+    split = f"{source['split']} " if source["split"] else ""
+    say(f"accuracy {accuracy:.2%} on {source['images']} {split}images of {source['data']}{beside}")
+    if missing:
+        hint = ": --limit takes the first images, class by class" if limited else ""
+        say(f"warning: no image of {missing} of the {K} classes{hint}")
     if accuracy < 2 / K:
         say(f"warning: accuracy {accuracy:.2%} is near chance (1 in {K}): check the preprocessing and the order of the labels")
     elif stated is not None and abs(accuracy - stated) > 0.01 and source["split"] == "test":

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from simulate.networks.images import Images, check_split
+from theory.setting.door import say
 from theory.setting.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
@@ -60,11 +61,12 @@ def shaped(path: Path, shaping: Shaping) -> np.ndarray:
     """(3, H, W) uint8 of one image file."""
     try:
         with Image.open(path) as opened:
-            if opened.mode in ("F", "I") or opened.mode.startswith("I;"):
-                raise InputError(f"{path}: expected 8-bit pixels, got mode {opened.mode}: convert the image first")
+            mode = opened.mode
             image = opened.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: expected an image, cannot read it: {error}") from None
+    if mode in ("F", "I") or mode.startswith("I;"):
+        raise InputError(f"{path}: expected 8-bit pixels, got mode {mode}: convert the image first")
     if shaping.resize is not None:
         width, height = image.size
         short = min(width, height)
@@ -95,7 +97,7 @@ def read_folder(
             the split (``train``, ``test`` or ``val``).
         split, limit: ``train`` or ``test``; only the first images, in the order of their paths or of the file of labels.
         labels: a text file of lines "image label", separated by tabs, commas or blanks; the label a class number, or a name of
-            the class index. A first line that names no image is a heading.
+            the class index. A first line of neither an image nor a class is a heading.
         class_index: folder names to classes: a JSON object {"0": ["n01440764", "tench"], ...} or lines "n01440764 tench" in the
             order of the classes. Without it the sorted folder names are the classes.
         shaping: resize and crop.
@@ -110,7 +112,10 @@ def read_folder(
     data, shaping = Path(data), shaping or Shaping()
     if not data.is_dir():
         raise InputError(f"{data}: expected a folder of images, found none")
-    data = next((data / name for name in SPLITS[split] if (data / name).is_dir()), data)
+    own = next((data / name for name in SPLITS[split] if (data / name).is_dir()), None)
+    if own is None and split == "train":
+        raise InputError(f"{data}: expected a folder {SPLITS[split][0]} in it for --split train, found none")
+    data = own or data
     index = None if class_index is None else read_class_index(class_index)
     if labels is not None:
         paths, classes, names = _labelled(data, Path(labels), index)
@@ -120,7 +125,7 @@ def read_folder(
     digest = hashlib.sha256()
     for path, label in zip(paths, classes, strict=True):
         digest.update(f"{path.relative_to(data)} {path.stat().st_size} {label}\n".encode())
-    source = {"data": data.name, "split": split, "images": len(paths), "names_and_sizes_sha256": digest.hexdigest()}
+    source = {"data": data.name, "split": own and split, "images": len(paths), "names_and_sizes_sha256": digest.hexdigest()}
     source |= {key: value for key, value in shaping._asdict().items() if value is not None}
     return Images(Files(paths, shaping), np.array(classes, np.int64), names, source)
 
@@ -188,8 +193,9 @@ def _labelled(
     places = {path.name: path for path in _images(data)}
     if not places:
         raise InputError(f"{data}: expected images, found none")
-    if rows and rows[0][0] not in places and not (data / rows[0][0]).is_file():
-        rows = rows[1:]
+    first = [cell.strip() for cell in rows[0][:2]] if rows else []
+    if first and Path(first[0]).name not in places and not (first[-1].isdigit() or (index and first[-1] in index)):
+        rows = rows[1:]  # a heading
     paths, classes = [], []
     for row in rows:
         if len(row) < 2:
@@ -210,4 +216,6 @@ def _labelled(
     if len(set(paths)) < len(paths):
         twice = next(path for i, path in enumerate(paths) if path in paths[:i])
         raise InputError(f"{file}: {twice.name}: expected every image once, got it twice")
+    if len(paths) < len(places):
+        say(f"{file}: {len(paths)} of the {len(places)} images of {data} have a label, the others are left out")
     return paths, classes, _names(index) if index else ()

@@ -67,7 +67,9 @@ def find_head(operations: Sequence[Linear], output: np.ndarray, name: str) -> He
     """
     if output.ndim == 1:
         output = output[:, None]
-    if output.ndim != 2 or len(output) < 2:
+    if len(output) < 2:
+        raise InputError(f"{name}: expected at least two images to find the head by, got one")
+    if output.ndim != 2:
         raise InputError(f"{name}: expected one row of logits an image, got an output of shape {output.shape}")
     if not np.isfinite(output).all():
         raise InputError(f"{name}: expected finite outputs, got NaN or infinity: check the checkpoint and --mean, --std")

@@ -99,13 +99,19 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def add_question(
-    parser: argparse.ArgumentParser, *, scheme: str | None = None, bits: Sequence[int] | None = None, interval: bool = True
+    parser: argparse.ArgumentParser,
+    *,
+    scheme: str | None = None,
+    bits: Sequence[int] | None = None,
+    interval: bool = True,
+    several: bool = False,
 ) -> None:
     """The options by which ``predict``, ``run`` and ``measure`` ask the same question; with a default scheme, which is one of
     equal steps, those of ``check``."""
     schemes = list(SCHEMES) if scheme is None else UNIFORM
+    many: dict = {"nargs": "+"} if several else {}
     parser.add_argument(
-        "--scheme", required=scheme is None, default=scheme, choices=schemes, help="how the weights are compressed"
+        "--scheme", required=scheme is None, default=scheme, choices=schemes, help="how the weights are compressed", **many
     )
     parser.add_argument(
         "--bits",

@@ -7,10 +7,10 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -238,18 +238,30 @@ def read_features(path: Path | str, *, labelled: bool = True) -> Features:
 
 
 def write_arrays(path: Path | str, arrays: Mapping[str, Any]) -> None:
-    """Write an ``.npz`` beside its place and rename it there: never half a file."""
+    """Write an ``.npz``: never half a file."""
+    check_place(path, ".npz")
+    write_whole(path, lambda file: np.savez(file, **arrays))
+
+
+def check_place(path: Path | str, suffix: str = "") -> Path:
+    """Where a file is to be written: refused if it can't be, before the work that fills it."""
     path = Path(path)
-    if path.suffix != ".npz":
-        raise InputError(f"{path}: expected a file name that ends in .npz")
+    if suffix and path.suffix != suffix:
+        raise InputError(f"{path}: expected a file name that ends in {suffix}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: expected an existing folder, found no {path.parent}")
     if path.is_dir():
         raise InputError(f"{path}: expected a file name, got a folder")
-    handle, partial = tempfile.mkstemp(suffix=".npz", prefix=f".{path.name}.", dir=path.parent)
+    return path
+
+
+def write_whole(path: Path | str, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file beside its place and rename it there."""
+    path = check_place(path)
+    handle, partial = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
+            write(file)
         os.chmod(partial, 0o666 & ~_umask())
         os.replace(partial, path)
     except BaseException:

@@ -85,11 +85,17 @@ class Question:
 
     def of(self, subject: Subject) -> Subject:
         """The problem or features as the compressed layer meets them: the bias a weight, the origin moved."""
-        zbar = _mean(subject)
+        origin = self.origin(subject)
         if self.bias:
             subject = _with_bias_as_weight(subject)
-            zbar = np.append(zbar, 0.0)
-        return _moved(subject, zbar) if self.bias_correction else subject
+        return _moved(subject, origin) if self.bias_correction else subject
+
+    def origin(self, subject: Problem | Features) -> np.ndarray:
+        """What is taken off the inputs of the compressed layer: the mean feature where the bias is corrected, else 0."""
+        inputs = subject.weights.shape[1] + self.bias
+        if not self.bias_correction:
+            return np.zeros(inputs)
+        return np.append(_mean(subject), 0.0)[:inputs]
 
 
 def question(scheme: str, **options: Any) -> Question:

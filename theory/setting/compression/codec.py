@@ -18,8 +18,9 @@ SECTIONS = ("tables", "codebook", "steps", "zero_points", "codes", "positions")
 UNITS = ("", *dict.fromkeys((*pruned.DENSE, *pruned.CONVOLUTION)))
 
 
-def encode(layer: Compressed, bias: np.ndarray) -> bytes:
-    """The bytes of a compressed layer with its bias (K,).
+def encode(layer: Compressed, bias: np.ndarray, *, bias_column: bool = False) -> bytes:
+    """The bytes of a compressed layer with its bias (K,); ``bias_column``: the last column of the weights is the bias, before
+    any correction.
 
     Raises:
         InputError: a bias that float32 cannot hold.
@@ -32,13 +33,13 @@ def encode(layer: Compressed, bias: np.ndarray) -> bytes:
     body = np.packbits(np.concatenate([sections[name] for name in SECTIONS])).tobytes() + tail.tobytes()
     shape = (*layer.weights.shape, 0, 0)[:4]
     survivors = sum(layer.parts[name].size for name in ("values", "codes") if name in layer.parts)
-    flags = (layer.granularity == "channel") + 2 * (layer.weights.ndim == 4)
+    flags = (layer.granularity == "channel") + 2 * (layer.weights.ndim == 4) + 4 * bias_column
     head = (MAGIC, list(SCHEMES).index(layer.scheme), layer.bits or 0, flags, UNITS.index(layer.unit or ""), *shape)
     return HEADER.pack(*head, layer.map_size or 0, survivors, layer.sparsity, zlib.crc32(body)) + body
 
 
 def decode(data: bytes, name: str = "the file") -> tuple[np.ndarray, np.ndarray]:
-    """What and the bias (float32 values in float64) from the bytes of :func:`encode`.
+    """What and the bias, both float64, from the bytes of :func:`encode`.
 
     Raises:
         InputError: not such bytes, or damaged ones.
@@ -53,7 +54,11 @@ def decode(data: bytes, name: str = "the file") -> tuple[np.ndarray, np.ndarray]
     scheme, rows = list(SCHEMES)[number], shape[0]
     stream = _Stream(np.unpackbits(np.frombuffer(body[: len(body) - 4 * rows], np.uint8)))
     parts = _parts(stream, scheme, bits, shape, rows if flags & 1 else 1, UNITS[unit], map_size or None, survivors)
-    return restore(parts, scheme, shape), np.frombuffer(body[len(body) - 4 * rows :], "<f4").astype(np.float64)
+    What, bias = restore(parts, scheme, shape), np.frombuffer(body[len(body) - 4 * rows :], "<f4")
+    if not flags & 4:
+        return What, bias.astype(np.float64)
+    column = What[:, -1]
+    return What[:, :-1], np.where(column.astype(np.float32) == bias, column, bias)
 
 
 def _sections(layer: Compressed) -> dict[str, np.ndarray]:
