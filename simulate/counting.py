@@ -7,6 +7,7 @@ from typing import Unpack
 import numpy as np
 
 from simulate.estimate import counted
+from theory.setting import integer
 from theory.setting.arguments import share
 from theory.setting.files import Features, features_of
 from theory.setting.problem import decide
@@ -44,8 +45,14 @@ def measure(
     before = decisions(features, features.weights)
     provenance = {"by": f"simulate.measure {version()}", "features": features.provenance}
     records = []
+    codes = None
+    if asked.activation_bits is not None:
+        codes = integer.codes(features, features.features.astype(np.float64), asked.activation_bits)
     for layer in asked.layers(features, bits):
-        after = decisions(features, layer.weights)
+        if codes is None or asked.activation_bits is None:
+            after = decisions(features, layer.weights)
+        else:
+            after = decide(integer.sums(features, layer, codes, asked.activation_bits, asked.bias_correction))
         records.append(
             counted(features.labels, before, after, features.classes, layer, features.source_bits, confidence, provenance)
         )

@@ -14,6 +14,8 @@ PRIORS = ("equal", "unequal")
 LAYERS = ("optimal", "perturbed", "trained")
 PENALTY = 1e-3
 
+RANGE = 4.0  # standard deviations of a feature about the mean of its class in the feature range
+
 
 def synthetic(
     *,
@@ -70,12 +72,14 @@ def synthetic(
         weights = weights + 0.15 * np.abs(weights).mean() * rng.standard_normal(weights.shape)
     if layer == "trained":
         weights, bias = _trained(weights, bias, *_samples(rng, pi, means, shared, factors, 20 * features))
+    deviations = np.sqrt(np.diagonal(shared) * (1.0 if covariance == "shared" else float(np.max(factors))))
     return Problem(
         weights=weights,
         bias=bias,
         priors=pi,
         means=means,
         covariances=shared if covariance == "shared" else factors[:, None, None] * shared,
+        feature_range=np.array([(means - RANGE * deviations).min(), (means + RANGE * deviations).max()]),
         source_bits=64,
         provenance={
             "source": "synthetic",

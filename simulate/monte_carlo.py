@@ -11,6 +11,7 @@ from simulate import mixtures
 from simulate.blocks import BLOCK, CHUNK
 from simulate.conditional import Lines, blocks_of, count_lines
 from simulate.estimate import averaged, sampled
+from simulate.integer_sums import integer_pairs
 from simulate.random_networks import count_networks
 from simulate.sampler import Tally, count_known
 from theory.setting.arguments import seed_of, share, whole
@@ -95,6 +96,21 @@ def run(
         )
     K = problem.classes
     layers = asked.layers(problem, bits)
+    if asked.activation_bits is not None:
+        for name, value in (("method", method), ("networks", networks), ("standard_error", standard_error)):
+            if value is not None:
+                raise InputError(f"{name}: expected none for scheme integer, whose samples are counted, got {value}")
+        return integer_pairs(
+            problem,
+            layers,
+            activation_bits=asked.activation_bits,
+            corrected=asked.bias_correction,
+            errors=errors,
+            n=PAIRS if n is None else n,
+            confidence=confidence,
+            seed=seed,
+            provenance={"by": f"simulate.run {version()}", "statistics": problem.provenance, "seed": seed},
+        )
     if errors == "expected" and not layers[0].stepped:
         raise InputError(f"errors: expected 'actual' for scheme {scheme}, whose errors are known, got 'expected'")
     if method == "conditional":

@@ -352,6 +352,7 @@ def test_runs_of_zeros_are_hans(seed):
 
 OPTIONS = [
     *({"scheme": s, "bits": b, "per_channel": c} for s in (*UNIFORM, "optimal") for b in (2, 5, 16) for c in (False, True)),
+    *({"scheme": "integer", "bits": b, "per_channel": c} for b in (2, 8) for c in (False, True)),
     *({"scheme": "prune", "sparsity": s} for s in (0.0, 0.5, 1.0)),
     *({"scheme": "prune-structured", "unit": "feature", "sparsity": s} for s in (0.0, 0.5, 1.0)),
     *({"scheme": "codebook", "bits": b} for b in (1, 4, 8)),

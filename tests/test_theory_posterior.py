@@ -111,7 +111,7 @@ def test_weighted_points_have_the_law_of_the_features(shared, seed):
     assert noise[0] < 0.01
 
 
-@pytest.mark.parametrize("layer", ["optimal", "perturbed"])
+@pytest.mark.parametrize("layer", ["optimal", pytest.param("perturbed", marks=pytest.mark.slow)])
 def test_posteriors_equal_orthants_where_both_are(layer, seed, monkeypatch):
     """K = 6, d = 9, a step a row: distortion, flips, recalls; within errors that are small."""
     monkeypatch.setattr(posterior, "WORK", 3e9)
@@ -139,7 +139,7 @@ def test_posteriors_equal_orthants_where_both_are(layer, seed, monkeypatch):
         assert spreads[1] == pytest.approx(spreads[0], rel=0.5)
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("shared", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_more_classes_than_features_against_simulation(shared, seed, monkeypatch):
     """K = 12, d = 6: distortion and flips at 2 to 6 bits; refused with noise of a tenth more, and with the labels of the
     next class."""

@@ -13,6 +13,7 @@ from scipy.stats import norm
 from theory import binary, calibrated, components, fitted, laws, logit_noise, multiclass, validity
 from theory.binary import Margin, Pair, pair_of
 from theory.error_model import ErrorModel, adapted, uniform
+from theory.setting import integer
 from theory.setting.arguments import seed_of, share, whole
 from theory.setting.compression import Compressed, compress
 from theory.setting.errors import InputError
@@ -101,20 +102,29 @@ def predict(
     if temperature is not None:
         temperature = _temperature(given, errors, temperature)
     subject: Problem | Features = asked.of(given.restrict(classes))
-    layers = asked.layers(subject, bits)
+    plain, layers = subject, asked.layers(subject, bits)
+    compressed = layers
     law = "adapted" if errors == "expected" and not layers[0].stepped else errors  # without a step: the layer's own errors
-    methods = _methods(subject, law)
+    methods = _methods(subject, law, asked.activation_bits is not None)
     if method is not None and method not in methods:
         raise InputError(f"method: expected one of {', '.join(methods)} for {errors} errors here, got {method!r}")
+    laws: list[ErrorModel] = []
+    if asked.activation_bits is not None and law == "actual":
+        subject, layers = integer.actual(subject, layers, asked.activation_bits, asked.bias_correction)
+    elif law != "actual":
+        laws = [_errors(subject, layer, law) for layer in layers]
+    if asked.activation_bits is not None and law != "actual":
+        subject, constant = integer.expected(subject, asked.activation_bits, asked.bias_correction)
+        laws = [_of_inputs(one, constant) for one in laws]
     if isinstance(subject, Features) and law == "actual":
         priors, outcomes = _posterior_counts(subject, layers, temperature)
     elif isinstance(subject, Features):
         priors = np.bincount(subject.labels, minlength=subject.classes) / len(subject.labels)
-        outcomes = [_distribution_free(subject, _errors(subject, layer, law), seed) for layer in layers]
+        outcomes = [_distribution_free(subject, one, seed) for one in laws]
     else:
         priors = subject.priors
-        if law == "adapted" or (law == "expected" and subject.components is not None):
-            outcomes = _drawn(subject, [_errors(subject, layer, law) for layer in layers], seed)
+        if law == "adapted" or (law == "expected" and (subject.components is not None or asked.activation_bits is not None)):
+            outcomes = _drawn(subject, laws, seed)
         elif subject.components is not None:
             outcomes = _mixtures(subject, layers, seed)
         elif subject.classes > 2:
@@ -122,15 +132,15 @@ def predict(
         else:
             outcomes = [_pair(subject, layer, law, method, seed) for layer in layers]
     return [
-        _record(subject, priors, layer, outcome, errors, confidence, test_size, seed)
-        for layer, outcome in zip(layers, outcomes, strict=True)
+        _record(plain, priors, layer, outcome, errors, confidence, test_size, seed, asked.activation_bits)
+        for layer, outcome in zip(compressed, outcomes, strict=True)
     ]
 
 
-def _methods(subject: Problem | Features, errors: str) -> tuple[str, ...]:
+def _methods(subject: Problem | Features, errors: str, integers: bool) -> tuple[str, ...]:
     if isinstance(subject, Features):
         return ("posterior_count",) if errors == "actual" else ("own_noise",)
-    if errors == "adapted":
+    if errors == "adapted" or (errors == "expected" and integers):
         return ("own_noise",)
     if subject.components is not None:
         return ("component_lines",) if errors == "actual" else ("own_noise",)
@@ -200,6 +210,7 @@ def _record(
     confidence: float,
     test_size: int | None,
     seed: int,
+    activation_bits: int | None,
 ) -> Record:
     average = outcome.average
     distortion, flips = float(average.distortion @ priors), float(average.flips @ priors)
@@ -234,7 +245,14 @@ def _record(
         return replace(record, warnings=list(outcome.warnings))
     if isinstance(subject, Features):
         return replace(record, warnings=validity.of_features(subject, layer, record))
-    return replace(record, warnings=validity.warnings(subject, layer, record))
+    return replace(record, warnings=validity.warnings(subject, layer, record, activation_bits))
+
+
+def _of_inputs(model: ErrorModel, constant: np.ndarray) -> ErrorModel:
+    """An error model of a layer as one of the inputs (z, u, 1) of :func:`theory.setting.integer.expected`."""
+    K, d = model.mean.shape
+    mean = np.concatenate([np.zeros((K, d)), model.mean, constant[:, None]], 1)
+    return model._replace(mean=mean, columns=np.concatenate([np.zeros(d), model.columns, np.zeros(1)]))
 
 
 def _errors(subject: Problem | Features, layer: Compressed, errors: str) -> ErrorModel:

@@ -4,7 +4,9 @@ import numpy as np
 
 from theory import binary
 from theory.quantized_weights import gaussian_gain
+from theory.setting import integer
 from theory.setting.compression import Compressed, compress
+from theory.setting.compression.uniform import grid_of
 from theory.setting.files import Features
 from theory.setting.problem import Problem, margin
 from theory.setting.record import Record
@@ -15,10 +17,11 @@ COARSE = 0.5  # weight standard deviation over step below which the uniform hypo
 COARSEST = 0.2  # below it nearly every weight becomes 0 and the gain nears -1: the effect is given as at this ratio
 FEW = 3.0  # effective number of features, (sum z^2)^2 over sum z^4, below which their noise is worth a sentence
 RISKY = 4.0  # standard deviations of the counted risk that are worth a sentence
+CLIPPED = 1e-3  # of the law of a feature that is worth a sentence
 LONELY = 2.0  # the largest |W| over the next one
 
 
-def warnings(problem: Problem, layer: Compressed, record: Record) -> list[str]:
+def warnings(problem: Problem, layer: Compressed, record: Record, activation_bits: int | None = None) -> list[str]:
     """The sentences for one record; empty when every hypothesis of the method holds."""
     found = []
     unsure = float(np.hypot(record.interval_sources["statistics"], record.interval_sources["model"]))
@@ -33,6 +36,8 @@ def warnings(problem: Problem, layer: Compressed, record: Record) -> list[str]:
         found.append(f"the method's own error estimate {record.numerical_error:.2g} is more than 1 % of the distortion")
     found += _few_samples(problem)
     found += _other_risk(problem, record)
+    if activation_bits is not None and (beyond := integer.clipped(problem, activation_bits)) > CLIPPED:
+        found.append(f"{beyond:.2%} of a feature of a class lie beyond the feature range: that they are clipped is left out")
     if record.errors == "expected" and layer.stepped and layer.steps.max() > 0:
         found += _error_model(problem, layer, record)
     return found
@@ -165,8 +170,7 @@ def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
             name = chosen[where[0]] if isinstance(chosen, list) and len(chosen) == len(size) else where[0]
             without = problem.weights.copy()
             without[where] = 0
-            scheme = "symmetric" if layer.scheme == "optimal" else layer.scheme
-            smaller = compress(without, scheme, layer.bits, per_channel=layer.granularity == "channel")
+            smaller = compress(without, grid_of(layer.scheme), layer.bits, per_channel=layer.granularity == "channel")
             scale = float(np.sum(smaller.steps**2) / np.sum(layer.steps**2))
             return [
                 f"weights[{name}, {where[1]}] alone sets the step ({first / second:.1f} times the next largest): without "

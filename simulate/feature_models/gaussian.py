@@ -44,6 +44,7 @@ def problem(features: Features) -> Problem:
         means=means,
         covariances=pooled,
         counts=counts,
+        feature_range=np.array([z.min(), z.max()], np.float64),
         source_bits=features.source_bits,
     )
     if K * d**2 > COVARIANCES:

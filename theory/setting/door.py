@@ -140,13 +140,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--criterion", choices=CRITERIA, help="of optimal: least predicted distortion (default) or least squared error"
     )
+    parser.add_argument("--activation-bits", type=int, metavar="A", help="bits of the inputs of the layer, for integer")
     parser.add_argument("--bias", action="store_true", help="compress the bias as one more column of the weights")
     parser.add_argument("--bias-correction", action="store_true", help="add (W - What) zbar to the bias, zbar the mean feature")
 
 
 def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What :func:`add_options` read, by keyword."""
-    names = ("per_channel", "sparsity", "unit", "map_size", "criterion", "bias", "bias_correction")
+    names = ("per_channel", "sparsity", "unit", "map_size", "criterion", "bias", "bias_correction", "activation_bits")
     return {name: getattr(arguments, name) for name in names}
 
 

@@ -183,9 +183,19 @@ def read_statistics(path: Path | str) -> Problem:
         counts=_counts(path, arrays, K),
         components=_components(path, arrays, priors, d),
         misfit=_misfit(path, arrays),
+        feature_range=_range(path, arrays),
         source_bits=8 * arrays["weights"].dtype.itemsize,
         provenance=_provenance(path, arrays),
     )
+
+
+def _range(path: Path | str, arrays: dict[str, np.ndarray]) -> np.ndarray | None:
+    if "feature_range" not in arrays:
+        return None
+    ends = _float(path, arrays, "feature_range", (2,))
+    if ends[0] > ends[1]:
+        raise InputError(f"{path}: feature_range: expected the least feature before the largest, got {ends[0]:g}, {ends[1]:g}")
+    return ends
 
 
 def read_features(path: Path | str, *, labelled: bool = True) -> Features:
@@ -276,6 +286,8 @@ def write_statistics(path: Path | str, problem: Problem) -> None:
         arrays["counts"] = problem.counts
     if problem.misfit is not None:
         arrays["misfit"] = np.array(problem.misfit)
+    if problem.feature_range is not None:
+        arrays["feature_range"] = problem.feature_range
     if problem.components is not None:
         arrays |= {f"component_{name}": getattr(problem.components, name) for name in COMPONENTS}
     arrays["provenance"] = np.array(json.dumps(problem.provenance))

@@ -60,6 +60,7 @@ class Problem:
         components: the law of the features where it is a mixture; ``means`` and ``covariances`` are then its moments.
         misfit: standard deviation of what the model of the features gets wrong of a distortion, over the flip rate; None
             where nothing was fitted.
+        feature_range: (2,) least and largest feature, for their quantization; None where it is not known.
         provenance: where all this comes from.
     """
 
@@ -71,6 +72,7 @@ class Problem:
     counts: Int64[np.ndarray, " K"] | None = None
     components: Components | None = None
     misfit: float | None = None
+    feature_range: Float64[np.ndarray, "2"] | None = None
     source_bits: int = 32
     provenance: dict[str, Any] = field(default_factory=dict)
 

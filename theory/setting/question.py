@@ -26,7 +26,7 @@ class Options(TypedDict, total=False):
     per_channel: one step per row instead of one per tensor. sparsity: fraction of weights or units that become 0. unit,
     map_size: what ``prune-structured`` removes. criterion: of ``optimal``, least predicted ``distortion`` (default) or least
     squared error ``mse``. bias: compress the bias as one more column. bias_correction: add (W - What) zbar to the bias, zbar
-    the mean feature.
+    the mean feature. activation_bits: of the inputs of ``integer``.
     """
 
     per_channel: bool
@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     criterion: str | None
     bias: bool
     bias_correction: bool
+    activation_bits: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class Question:
     criterion: str | None = None
     bias: bool = False
     bias_correction: bool = False
+    activation_bits: int | None = None
 
     def layers(self, subject: Problem | Features, bits: Sequence[int] | None) -> list[Compressed]:
         """The compressed layer at each width, of weights that already hold the bias where it is asked for.
@@ -84,7 +86,10 @@ class Question:
         return int(ks[len(ks) - 1 - np.argmin(costs[::-1])])
 
     def of(self, subject: Subject) -> Subject:
-        """The problem or features as the compressed layer meets them: the bias a weight, the origin moved."""
+        """The problem or features as the compressed layer meets them: the bias a weight, the origin moved. (Of ``integer`` as
+        they are: :mod:`theory.setting.integer` sees to it.)"""
+        if self.scheme == "integer":
+            return subject
         origin = self.origin(subject)
         if self.bias:
             subject = _with_bias_as_weight(subject)
@@ -114,6 +119,13 @@ def question(scheme: str, **options: Any) -> Question:
     if asked.criterion is not None and (scheme != "optimal" or asked.criterion not in CRITERIA):
         expected = f"one of {', '.join(CRITERIA)}" if scheme == "optimal" else f"none for scheme {scheme}"
         raise InputError(f"criterion: expected {expected}, got {asked.criterion!r}")
+    if (asked.activation_bits is None) == (scheme == "integer"):
+        expected = "a width from 2 to 16" if scheme == "integer" else f"none for scheme {scheme}"
+        raise InputError(f"activation_bits: expected {expected}, got {asked.activation_bits}")
+    if asked.activation_bits is not None:
+        whole("activation_bits", asked.activation_bits, 2, 17)
+        if asked.bias:
+            raise InputError("bias: expected none for scheme integer, whose bias is a 32-bit integer")
     if asked.map_size is not None:
         whole("map_size", asked.map_size, 1)
     return asked

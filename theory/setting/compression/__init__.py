@@ -30,6 +30,7 @@ class Scheme(NamedTuple):
 SCHEMES: dict[str, Scheme] = {
     **{name: Scheme(one.bits, per_channel=True) for name, one in uniform.SCHEMES.items()},
     "optimal": Scheme((2, 16), per_channel=True),
+    "integer": Scheme((2, 8), per_channel=True),
     "prune": Scheme(None, sparsity=True),
     "prune-structured": Scheme(None, sparsity=True, unit=True),
     "codebook": Scheme((1, 12)),
@@ -118,7 +119,7 @@ def compress(
     if scheme != "optimal" and k != uniform.PER_STEP:
         raise InputError(f"k: expected none for scheme {scheme}, got {k}")
     largest = float(np.abs(weights).max())
-    if scheme in uniform.SCHEMES or scheme == "optimal":
+    if scheme in uniform.SCHEMES or scheme in ("optimal", "integer"):
         parts = _quantized(weights, scheme, bits, 1 if per_channel else None, k)
     else:
         if not np.isfinite(stored(np.array(largest))):
@@ -160,11 +161,11 @@ def _quantized(weights: np.ndarray, scheme: str, bits: int | None, axis: int | N
         if scheme == "optimal":
             codes, step, zero = uniform.symmetric(weights, bits, axis, k)
         else:
-            codes, step, zero = uniform.SCHEMES[scheme].function(weights, bits, axis)
+            codes, step, zero = uniform.SCHEMES[uniform.grid_of(scheme)].function(weights, bits, axis)
     if not np.isfinite(step).all():
         raise InputError(f"weights: expected a range whose step float32 can hold, got max |W| = {np.abs(weights).max():.3g}")
     parts = {"codes": codes.astype(np.int64), "steps": step.astype(np.float32)}
-    if scheme == "affine":
+    if uniform.SCHEMES[uniform.grid_of(scheme)].zero_point:
         parts["zero_points"] = zero.astype(np.int64)
     return parts
 

@@ -31,7 +31,7 @@ def stored(values: np.ndarray) -> np.ndarray:
 
 def grid_of(scheme: str) -> str:
     """The quantizer whose codes a scheme stores."""
-    return "symmetric" if scheme == "optimal" else scheme
+    return {"optimal": "symmetric", "integer": "affine"}.get(scheme, scheme)
 
 
 def _over(weights: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -54,9 +54,10 @@ def affine(weights: np.ndarray, bits: int, axis: int | None):
 
 
 def affine_grid(low: np.ndarray, high: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Step and zero point of the range [low, high], which holds 0."""
+    """Step and zero point of the range [low, high], which holds 0. (A subnormal step, stored coarsely, could put it past B
+    bits.)"""
     step = stored((high - low) / (2**bits - 1))
-    return step, np.rint(_over(-low, step))
+    return step, np.minimum(np.rint(_over(-low, step)), 2**bits - 1)
 
 
 def affine_codes(values: np.ndarray, step: np.ndarray, zero: np.ndarray, bits: int):
