@@ -11,10 +11,10 @@ from theory.setting.door import (
     add_question,
     add_seed,
     fraction,
-    options_of,
     positive,
     print_json,
     print_table,
+    question_of,
     run,
     say,
     whole_number,
@@ -209,18 +209,14 @@ def _add_run(commands) -> None:
         show(
             simulate.run(
                 a.statistics,
-                scheme=a.scheme,
-                bits=a.bits,
                 errors=a.errors,
                 method=a.method,
-                classes=a.classes,
-                confidence=a.confidence,
                 test_size=a.test_size,
                 n=a.n,
                 standard_error=a.standard_error,
                 networks=a.networks,
                 seed=a.seed,
-                **options_of(a),
+                **question_of(a),
             ),
             as_json=a.json,
         )
@@ -238,9 +234,7 @@ def _add_measure(commands) -> None:
         from theory.setting.record import show
 
         show(
-            simulate.measure(
-                a.features, scheme=a.scheme, bits=a.bits, classes=a.classes, confidence=a.confidence, **options_of(a)
-            ),
+            simulate.measure(a.features, **question_of(a)),
             as_json=a.json,
         )
 
@@ -254,7 +248,7 @@ def _add_compress(commands) -> None:
     command.add_argument("--out", required=True, metavar="FILE.bin", help="where the bytes go")
 
     def work(a: argparse.Namespace) -> None:
-        done = simulate.compress(a.file, scheme=a.scheme, bits=a.bits, classes=a.classes, out=a.out, **options_of(a))
+        done = simulate.compress(a.file, out=a.out, **question_of(a))
         if a.json:
             print_json([done])
             return
@@ -282,15 +276,7 @@ def _add_check(commands) -> None:
     add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
-        records = simulate.check(
-            a.features,
-            scheme=a.scheme,
-            bits=a.bits,
-            per_channel=a.per_channel,
-            classes=a.classes,
-            training=a.training,
-            seed=a.seed,
-        )
+        records = simulate.check(a.features, training=a.training, seed=a.seed, **question_of(a))
         if a.json:
             print_json(records)
             return

@@ -62,7 +62,7 @@ def integer_pairs(
 
 def _networks(problem, layer, codes, activation_bits, corrected, rng) -> np.ndarray:
     """Decisions of random layers, one for every EACH samples."""
-    u, zbar = codes * integer.input_grid(problem, activation_bits)[0], problem.priors @ problem.means
+    u, zbar = codes * integer.input_grid(problem, activation_bits)[0], problem.mean_feature
     out = np.empty(len(u), np.int64)
     for first in range(0, len(u), EACH):
         some = slice(first, first + EACH)

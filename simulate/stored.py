@@ -44,9 +44,8 @@ def compress(
     if len(layers) > 1:
         raise InputError(f"bits: expected one width for one file, got {len(layers)}")
     layer = layers[0]
-    bias = subject.bias - layer.weights @ asked.origin(given)  # back at the origin of the file's own features
-    if asked.bias:
-        bias = bias + layer.weights[:, -1]
+    bias = layer.weights[:, -1] if asked.bias else given.bias
+    bias = bias + (subject.weights - layer.weights) @ asked.origin(given)
     data = codec.encode(layer, bias, bias_column=asked.bias)
     write_whole(out, lambda file: file.write(data))
     parts = {"bias_bytes": 4 * len(bias), "header_bytes": codec.HEADER.size}

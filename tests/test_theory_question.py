@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import simulate.__main__
+import simulate.stored
 from simulate.counting import measure
 from simulate.feature_models.fit import fit
 from simulate.monte_carlo import run
@@ -199,3 +200,27 @@ def test_what_is_decompressed_is_what_was_measured(asked, bias, correction, seed
     assert simulate.__main__.main(["decompress", str(tmp_path / "f.npz"), "--out", str(tmp_path / "x.npz")]) == 2
     assert "written by compress" in capsys.readouterr().err
     assert not (tmp_path / "x.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"scheme": "integer", "bits": 3, "activation_bits": 8},
+        {"scheme": "symmetric", "bits": 3},
+        {"scheme": "symmetric", "bits": 3, "bias": True},
+        {"scheme": "prune", "sparsity": 0.5},
+    ],
+)
+def test_the_stored_bias_is_corrected(asked, seed, tmp_path):
+    """By its definition: the bias, compressed where it is a column, plus (W - What) zbar."""
+    features = sample(moved(random_problem(9, seed, K=4), 1.0), 500, seed)
+    column = asked.get("bias", False)
+    for correction in (False, True):
+        compress_file(features, out=tmp_path / "layer.bin", bias_correction=correction, **asked)
+        back = simulate.stored.decompress(tmp_path / "layer.bin")
+        held = features.bias
+        if column:
+            held = compress(np.concatenate([features.weights, held[:, None]], 1), "symmetric", 3).weights[:, -1]
+        shift = (features.weights - back["weights"]) @ features.features.mean(0) if correction else 0.0
+        np.testing.assert_allclose(back["bias"], held + shift, rtol=1e-6, atol=1e-6)
+        assert not correction or np.abs(shift).max() > 1e-3

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from theory.setting.door import Parser, add_question, add_seed, options_of, positive, print_json, run, whole_number
+from theory.setting.door import Parser, add_question, add_seed, positive, print_json, question_of, run, whole_number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,16 +76,12 @@ def _predict(arguments: argparse.Namespace) -> None:
 
     records = predict(
         arguments.statistics,
-        scheme=arguments.scheme,
-        bits=arguments.bits,
         errors=arguments.errors,
         method=arguments.method,
-        classes=arguments.classes,
-        confidence=arguments.confidence,
         test_size=arguments.test_size,
         temperature=arguments.temperature,
         seed=arguments.seed,
-        **options_of(arguments),
+        **question_of(arguments),
     )
     show(records, as_json=arguments.json)
 
@@ -96,16 +92,12 @@ def _bits(arguments: argparse.Namespace) -> int:
 
     found = bits(
         arguments.statistics,
-        scheme=arguments.scheme,
         max_loss=arguments.max_loss,
-        bits=arguments.bits,
         errors=arguments.errors,
-        confidence=arguments.confidence,
-        classes=arguments.classes,
         test_size=arguments.test_size,
         temperature=arguments.temperature,
         seed=arguments.seed,
-        **options_of(arguments),
+        **question_of(arguments),
     )
     if arguments.json:
         plain = {name: found[name] for name in ("max_loss", "confidence", "upper_bounds", "sentence")}

@@ -85,13 +85,8 @@ def predicted(problem: Problem, counts: Sequence[dict], *, errors: str, seed: in
             {
                 **row,
                 "errors": errors,
-                "predicted": record.distortion,
-                "low": record.interval[0],
-                "high": record.interval[1],
-                "predicted_flips": record.flip_rate,
+                **held(record, n, (row["made"] - row["mended"]) / n, row["flips"] / n),
                 "delta_2": delta,
-                "distortion": (row["made"] - row["mended"]) / n,
-                "flip_rate": row["flips"] / n,
                 "standard_error": paired_error(row["made"], row["mended"], n),
             }
         )

@@ -145,10 +145,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bias-correction", action="store_true", help="add (W - What) zbar to the bias, zbar the mean feature")
 
 
-def options_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`add_options` read, by keyword."""
-    names = ("per_channel", "sparsity", "unit", "map_size", "criterion", "bias", "bias_correction", "activation_bits")
-    return {name: getattr(arguments, name) for name in names}
+def question_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_question` read, by keyword of the public functions."""
+    names = ["scheme", "bits", "per_channel", "classes", "sparsity", "unit", "map_size", "criterion", "bias", "bias_correction"]
+    names += ["activation_bits", "confidence"]
+    return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
 
 
 def print_json(document: Any) -> None:

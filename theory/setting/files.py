@@ -55,6 +55,10 @@ class Features:
     def labelled(self) -> bool:
         return bool(self.labels[0] >= 0)
 
+    @property
+    def mean_feature(self) -> Float64[np.ndarray, " d"]:
+        return self.features.astype(np.float64).mean(0)
+
     def head_logits(self) -> Float64[np.ndarray, "n K"]:
         """(n, K) W z + b in float64; a head with one output as two, the first 0."""
         weights, bias = two_rows(self.weights, self.bias)

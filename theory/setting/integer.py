@@ -57,7 +57,7 @@ def _live(layer: Compressed) -> np.ndarray:
 
 def _whole_bias(subject: Problem | Features, layer: Compressed, bits: int, corrected: bool) -> np.ndarray:
     """(rows,) the bias as integers at the product of the steps."""
-    bias = subject.bias + (subject.weights - layer.weights) @ _mean(subject) if corrected else subject.bias
+    bias = subject.bias + (subject.weights - layer.weights) @ subject.mean_feature if corrected else subject.bias
     whole = np.rint(bias / (_live(layer) * input_grid(subject, bits)[0]))
     if np.abs(whole).max() >= 2**31:
         raise InputError(f"bias: expected one that 32 bits at the product of the steps hold, got {np.abs(bias).max():.3g}")
@@ -82,7 +82,7 @@ def expected(subject: Problem | Features, bits: int, corrected: bool) -> tuple[P
     """The layer of the inputs (z, u - zbar, 1), u the inputs as quantized, zbar the mean feature where the bias is corrected
     and else 0: random errors of the weights act on its middle part. And the constant (K,) that goes with W: b + W zbar."""
     step, zero = input_grid(subject, bits)
-    zbar = _mean(subject) if corrected else np.zeros(subject.weights.shape[1])
+    zbar = subject.mean_feature if corrected else np.zeros(subject.weights.shape[1])
     return _lifted(subject, step, zero, bits, zbar), subject.bias + subject.weights @ zbar
 
 
@@ -94,10 +94,6 @@ def clipped(problem: Problem, bits: int) -> float:
     low, high = -(zero + 0.5) * step, (2**bits - 0.5 - zero) * step
     deviations = np.sqrt(np.stack([np.maximum(np.diagonal(problem.covariance(k)), 1e-300) for k in range(problem.classes)]))
     return float(np.max(norm.cdf((low - problem.means) / deviations) + norm.sf((high - problem.means) / deviations)))
-
-
-def _mean(subject: Problem | Features) -> np.ndarray:
-    return subject.features.astype(np.float64).mean(0) if isinstance(subject, Features) else subject.priors @ subject.means
 
 
 def _lifted(subject: Problem | Features, step: float, zero: float, bits: int, origin: np.ndarray) -> Problem | Features:

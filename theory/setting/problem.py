@@ -89,6 +89,10 @@ class Problem:
         """Whether all classes have one covariance."""
         return self.covariances.ndim == 2
 
+    @property
+    def mean_feature(self) -> Float64[np.ndarray, " d"]:
+        return self.priors @ self.means
+
     def covariance(self, k: int) -> np.ndarray:
         return self.covariances if self.shared else self.covariances[k]
 

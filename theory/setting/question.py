@@ -100,7 +100,7 @@ class Question:
         inputs = subject.weights.shape[1] + self.bias
         if not self.bias_correction:
             return np.zeros(inputs)
-        return np.append(_mean(subject), 0.0)[:inputs]
+        return np.append(subject.mean_feature, 0.0)[:inputs]
 
 
 def question(scheme: str, **options: Any) -> Question:
@@ -129,13 +129,6 @@ def question(scheme: str, **options: Any) -> Question:
     if asked.map_size is not None:
         whole("map_size", asked.map_size, 1)
     return asked
-
-
-def _mean(subject: Problem | Features) -> np.ndarray:
-    """(d,) the mean feature."""
-    if isinstance(subject, Features):
-        return subject.features.astype(np.float64).mean(0)
-    return subject.priors @ subject.means
 
 
 def _with_bias_as_weight(subject: Subject) -> Subject:

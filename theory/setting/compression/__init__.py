@@ -218,8 +218,8 @@ def _bits_of(parts: dict[str, np.ndarray], bits: int | None) -> dict[str, int]:
     """Stored bits by kind."""
     found = dict.fromkeys(BREAKDOWN, 0)
     if "run_lengths" in parts:
-        found["codes"] = len(huffman.encode(parts["codes"], parts["code_lengths"]))
-        found["positions"] = len(huffman.encode(parts["runs"], parts["run_lengths"]))
+        found["codes"] = huffman.size(parts["codes"], parts["code_lengths"])
+        found["positions"] = huffman.size(parts["runs"], parts["run_lengths"])
         found["tables"] = 8 * (len(parts["code_lengths"]) + len(parts["run_lengths"]))
     elif "codes" in parts:
         found["codes"] = (bits or 0) * parts["codes"].size

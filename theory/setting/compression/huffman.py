@@ -30,6 +30,11 @@ def _words(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return symbols, words
 
 
+def size(symbols: np.ndarray, lengths: np.ndarray) -> int:
+    """How many bits :func:`encode` makes."""
+    return int(lengths[symbols].sum()) if np.count_nonzero(lengths) > 1 else 0
+
+
 def encode(symbols: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The bits (m,) of a sequence of symbols, as 0 and 1."""
     known, words = _words(lengths)
