@@ -200,12 +200,14 @@ def test_fitted_statistics_of_two_classes_have_the_binary_variance():
     problem = replace(random_problem(6, 2), counts=counts)
     What = compress(problem.weights, "symmetric", 2).weights
     (change,) = known(problem, What[None])
+    within = fitted.within_classes(problem, What[None])
+    assert within is not None
     pair = pair_of(problem)
     w, _ = margin(What, problem.bias)
     want = binary.statistics_variance(
         pair.priors, counts.astype(float), binary.margin(pair), binary.change(pair, w - pair.w, np.zeros(()))
     )
-    assert fitted.statistics_variance(problem, What, change) == pytest.approx(float(want), rel=0.02)
+    assert fitted.statistics_variance(problem, change, float(within[0])) == pytest.approx(float(want), rel=0.02)
 
 
 @pytest.mark.parametrize("bits", [12, 16])

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import jax.numpy as jnp
 import numpy as np
 
 from theory import binary, calibrated, components, multiclass
@@ -24,7 +23,7 @@ LAYERS = 32  # a compiled call
 @in_float64
 def distortions(subject: Problem | Features, layers: np.ndarray) -> np.ndarray:
     """(B,) predicted distortions of known layers (B, rows, d) of one problem, good enough to choose the least: of more than two
-    classes by orthants at common points, few for all layers and more for the best of them.
+    classes by orthants at common points, of mixtures along common lines, few for all layers and more for the best of them.
 
     Raises:
         InputError: features without labels, whose temperature is not known.
@@ -34,30 +33,21 @@ def distortions(subject: Problem | Features, layers: np.ndarray) -> np.ndarray:
             raise InputError("labels: missing, expected of features whose least distortion is asked for")
         given = calibrated.posteriors(subject, calibrated.calibrate(subject.head_logits(), subject.labels))
         return np.array([float(given.count(What).distortion @ given.priors) for What in layers])
-    if subject.components is not None:
-        parts = [layers[i : i + LAYERS] for i in range(0, len(layers), LAYERS)]
-        changes = [change for part in parts for change in components.known(subject, part, seed=0)[0]]
-        return np.array([float(change.distortion @ subject.priors) for change in changes])
-    if subject.classes == 2:
+    if subject.components is None and subject.classes == 2:
         return _two(subject, layers)
-    if not multiclass.has_orthants(subject):
+    if subject.components is None and not multiclass.has_orthants(subject):
         return np.concatenate([_lines(subject, layers[i : i + LAYERS]) for i in range(0, len(layers), LAYERS)])
-    found = _orthants(subject, layers, COARSE)
+    values = _orthants if subject.components is None else _components
+    found = values(subject, layers, COARSE)
     best = np.sort(np.argsort(found, kind="stable")[:BEST])
     out = np.full(len(layers), np.inf)
-    out[best] = _orthants(subject, layers[best], FINE)
+    out[best] = values(subject, layers[best], FINE)
     return out
 
 
 def _two(problem: Problem, layers: np.ndarray) -> np.ndarray:
     pair = binary.pair_of(problem)
-    at = binary.margin(pair)
-    out = []
-    for What in layers:
-        w, _ = margin(What, problem.bias)
-        by = binary.change(pair, w - pair.w, jnp.zeros(()))
-        out.append(float(np.asarray(binary.class_distortion(at, by, binary.margin(pair._replace(w=w)))) @ pair.priors))
-    return np.array(out)
+    return np.array([float(binary.known(pair, margin(What, problem.bias)[0])[1] @ pair.priors) for What in layers])
 
 
 def _orthants(problem: Problem, layers: np.ndarray, n: int) -> np.ndarray:
@@ -68,6 +58,12 @@ def _orthants(problem: Problem, layers: np.ndarray, n: int) -> np.ndarray:
         replicates = multiclass.orthants(multiclass.laws_of(problem, full), n=n, seed=0)
         found.append(((replicates[:, :1] - replicates[:, 1:]).mean(0) @ problem.priors)[: len(some)])
     return np.concatenate(found)
+
+
+def _components(problem: Problem, layers: np.ndarray, n: int) -> np.ndarray:
+    sets = 1 if n == COARSE else multiclass.LINE_SETS
+    parts = [layers[i : i + LAYERS] for i in range(0, len(layers), LAYERS)]
+    return np.concatenate([components.distortions(problem, part, sets=sets, seed=0) for part in parts])
 
 
 def _lines(problem: Problem, layers: np.ndarray) -> np.ndarray:

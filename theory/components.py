@@ -4,6 +4,8 @@ Known layers: along lines, as :mod:`theory.lines` does for Gaussian classes, eac
 class in turn. Random layers: averaged over points drawn from the mixture (:mod:`theory.logit_noise`).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +24,10 @@ TOGETHER = 2**16  # logits a compiled call
 POINTS = 2**16  # drawn for random layers
 
 
-@jax.jit
-def _along(points, picks, factor, gram, means, own) -> tuple[jax.Array, jax.Array]:
-    """(3, B, n) and (B, n): :func:`theory.lines.correctness` and flips of lines within components of one covariance.
+@functools.partial(jax.jit, static_argnames="walked")
+def _along(points, picks, factor, gram, means, own, *, walked: bool) -> tuple[jax.Array, jax.Array]:
+    """(3, B, n) and (B, n): :func:`theory.lines.correctness` and flips (0 unless walked) of lines within components of one
+    covariance.
 
     Args:
         points (n, r), picks (n,): in the unit cube. factor (H, K, r), gram (H, K, K): as :class:`theory.lines.Law`.
@@ -35,7 +38,8 @@ def _along(points, picks, factor, gram, means, own) -> tuple[jax.Array, jax.Arra
     rival = jax.vmap(lines.choose)(shares, picks[:, None])[:, 0]
     start, slope = lines.towards(own, rival, jnp.take_along_axis(length, rival[:, None], 1)[:, 0], gram, images)
     start = start + means
-    return lines.correctness(start, slope, own), lines.flips(start, slope)
+    right = lines.correctness(start, slope, own)
+    return right, lines.flips(start, slope) if walked else jnp.zeros_like(right[0])
 
 
 def known(problem: Problem, layers: np.ndarray, *, seed: int) -> tuple[list[Change], list[float]]:
@@ -43,14 +47,7 @@ def known(problem: Problem, layers: np.ndarray, *, seed: int) -> tuple[list[Chan
 
     Kind: exact up to the reported errors.
     """
-    heads, (bias,) = centred(np.stack([two_rows(one)[0] for one in (problem.weights, *layers)])), two_rows(problem.bias)
-    H = len(heads)
-    sums, variances = np.zeros((4, LINE_SETS, H - 1, problem.classes)), np.zeros(H - 1)
-    for k in np.flatnonzero(problem.priors > 0):
-        values, variance = _class(problem, heads, bias, int(k), seed)
-        sums[..., k] = values
-        variances += problem.priors[k] ** 2 * variance
-    right, made, mended, flipped = sums
+    (right, made, mended, flipped), variances = _sums(problem, layers, LINE_SETS, True, seed)
     shift, pi = made - mended, problem.priors
     changes = [
         Change(
@@ -62,7 +59,7 @@ def known(problem: Problem, layers: np.ndarray, *, seed: int) -> tuple[list[Chan
             flips_error=float(estimate(flipped[:, i] @ pi).error),
             method="component_lines",
         )
-        for i in range(H - 1)
+        for i in range(len(layers))
     ]
     if problem.counts is None:
         return changes, [0.0] * len(changes)
@@ -71,37 +68,56 @@ def known(problem: Problem, layers: np.ndarray, *, seed: int) -> tuple[list[Chan
     return changes, [b + float(v) for b, v in zip(between, variances, strict=True)]
 
 
-def _class(problem: Problem, heads: np.ndarray, bias: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def distortions(problem: Problem, layers: np.ndarray, *, sets: int, seed: int) -> np.ndarray:
+    """(B,) distortions of known layers (B, rows, d) alone, by this many sets of lines."""
+    (_, made, mended, _), _ = _sums(problem, layers, sets, False, seed)
+    return (made - mended).mean(0) @ problem.priors
+
+
+def _sums(problem: Problem, layers: np.ndarray, sets: int, walked: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(4, sets, B, K) averages of right, made, mended and flipped (0 unless walked), and sampling variances (B,)."""
+    heads, (bias,) = centred(np.stack([two_rows(one)[0] for one in (problem.weights, *layers)])), two_rows(problem.bias)
+    sums, variances = np.zeros((4, sets, len(layers), problem.classes)), np.zeros(len(layers))
+    for k in np.flatnonzero(problem.priors > 0):
+        sums[..., k], variance = _class(problem, heads, bias, int(k), sets, walked, seed)
+        variances += problem.priors[k] ** 2 * variance
+    return sums, variances
+
+
+def _class(
+    problem: Problem, heads: np.ndarray, bias: np.ndarray, k: int, sets: int, walked: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(4, sets, B) averages of right, made, mended and flipped of class k, and the sampling variance (B,) of the change."""
     assert problem.components is not None
     H, K, _ = heads.shape
     mixture, n = problem.components, int(np.clip(WORK / LINE_SETS / K**2 / H, LEAST, MOST))
-    sums, variance = np.zeros((4, LINE_SETS, H - 1)), np.zeros(H - 1)
+    sums, variance = np.zeros((4, sets, H - 1)), np.zeros(H - 1)
     for members, covariance in mixture.group(k):
         shares = mixture.shares[members]
         law = lines.law(heads, bias, mixture.means[members], root(covariance))
         each = max(1, round(n * shares.sum() / len(members)))  # lines a component and set
-        block = max(1, TOGETHER // (H * K * LINE_SETS))
+        block = max(1, TOGETHER // (H * K * sets))
         rank = law.factor.shape[-1]
         of = np.tile(np.arange(len(members)), each)
         size = max(1, int(np.ceil(np.log2(len(of)))))
-        seeds = ([seed, 15, k, int(members[0]), r] for r in range(LINE_SETS))
+        seeds = ([seed, 15, k, int(members[0]), r] for r in range(sets))
         points = np.stack(
             [qmc.Sobol(rank + 1, rng=np.random.default_rng(one)).random_base2(size)[: len(of)] for one in seeds], 1
         )
-        own = np.zeros((LINE_SETS, H - 1, len(members)))
+        own = np.zeros((sets, H - 1, len(members)))
         for first in range(0, len(of), block):
             part = np.minimum(np.arange(first, first + block), len(of) - 1)  # one shape to compile
             some = moved(jnp.asarray(points[part].reshape(-1, rank + 1)), jnp.zeros((1, rank + 1)))
-            means = jnp.asarray(np.moveaxis(law.means[of[part]], 0, -1).repeat(LINE_SETS, -1))
-            correct, flipped = _along(some[:, :-1], some[:, -1], law.factor, law.gram, means, jnp.asarray(k))
-            seen = np.concatenate([np.asarray(correct), np.asarray(flipped)[None]]).reshape(4, H - 1, block, LINE_SETS)
+            means = jnp.asarray(np.moveaxis(law.means[of[part]], 0, -1).repeat(sets, -1))
+            correct, flipped = _along(some[:, :-1], some[:, -1], law.factor, law.gram, means, jnp.asarray(k), walked=walked)
+            seen = np.concatenate([np.asarray(correct), np.asarray(flipped)[None]]).reshape(4, H - 1, block, sets)
             seen = seen[:, :, : len(of) - first]
             each_share = shares[of[part[: seen.shape[2]]]] / each
             sums += np.einsum("qbns,n->qsb", seen, each_share)
             change = np.moveaxis(seen[1] - seen[2], -1, 0) / each  # (sets, B, n)
             np.add.at(np.moveaxis(own, -1, 0), of[part[: seen.shape[2]]], np.moveaxis(change, -1, 0))
-        variance += _between_samples(own, shares)
+        if sets > 1:
+            variance += _between_samples(own, shares)
     if problem.counts is None:
         return sums, variance
     count = max(1, int(problem.counts[k]))

@@ -1,27 +1,50 @@
 """More than two classes: the sampling variance of a predicted distortion whose statistics were estimated."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from theory.multiclass import Change, centred, has_orthants, orders, points_and_shifts
 from theory.orthant import SCRAMBLINGS, cholesky, moved, separated
+from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 
 
-def statistics_variance(problem: Problem, What: np.ndarray, change: Change, seed: int = 0) -> float:
+def statistics_variance(problem: Problem, change: Change, within: float | None) -> float:
     """Sampling variance of the distortion of a known layer when means, covariances and priors were estimated.
 
-    Delta method on the orthants: gradient g and G of each class's change in the mean and covariance C of its 2 K logits,
-    variance (g'C g + 2 tr G C G C)/n_k; without orthants the paired sampling variance of the class, which is larger.
+    That of the priors, and that ``within`` classes by :func:`within_classes`; where this is None the paired sampling variance
+    of each class, which is larger.
     """
     if problem.counts is None:
         return 0.0
-    pi, n, K = problem.priors, np.maximum(problem.counts, 1), problem.classes
+    pi, n = problem.priors, np.maximum(problem.counts, 1)
     between = float(pi @ change.distortion**2 - (pi @ change.distortion) ** 2) / max(1, int(problem.counts.sum()))
-    if not has_orthants(problem):
-        return between + float(np.sum(pi**2 * (change.changed - change.distortion**2) / n))
-    heads, rivals = centred(np.stack([problem.weights, What])), orders(problem)
+    return between + (float(np.sum(pi**2 * (change.changed - change.distortion**2) / n)) if within is None else within)
+
+
+def within_classes(problem: Problem, layers: np.ndarray, *, seed: int = 0) -> np.ndarray | None:
+    """(B,) sampling variance of the distortion of known layers (B, K, d) when means and covariances were estimated; None
+    where they are known or there are no orthants.
+
+    Delta method on the orthants: gradient g and G of each class's change in the mean and covariance C of its 2 K logits,
+    variance (g'C g + 2 tr G C G C)/n_k.
+    """
+    if problem.counts is None or not has_orthants(problem):
+        return None
+    rivals = orders(problem)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.array(list(pool.map(lambda What: _within(problem, What, rivals, seed), layers)))
+
+
+@in_float64  # a switch of each thread
+def _within(problem: Problem, What: np.ndarray, rivals: np.ndarray, seed: int) -> float:
+    assert problem.counts is not None  # the caller has looked
+    pi, n, K = problem.priors, np.maximum(problem.counts, 1), problem.classes
+    heads = centred(np.stack([problem.weights, What]))
     points, shifts = points_and_shifts(K, 256, seed, SCRAMBLINGS)
     within, flat = 0.0, heads.reshape(2 * K, -1)
     for k in range(K):
@@ -36,7 +59,7 @@ def statistics_variance(problem: Problem, What: np.ndarray, change: Change, seed
         block[:K, :K], block[K:, K:] = (G[0] + G[0].T) / 2, (G[1] + G[1].T) / 2
         slope, GC = g.reshape(-1), block @ C
         within += pi[k] ** 2 / n[k] * float(slope @ C @ slope + 2 * np.sum(GC * GC.T))
-    return between + within
+    return within
 
 
 def expected_statistics_variance(problem: Problem, steps: np.ndarray, change: Change, seed: int = 0) -> float:
@@ -45,7 +68,8 @@ def expected_statistics_variance(problem: Problem, steps: np.ndarray, change: Ch
         return 0.0
     rng = np.random.default_rng([seed, 7])
     layers = problem.weights + (rng.random((4, *problem.weights.shape)) - 0.5) * steps[:, None]
-    return float(np.mean([statistics_variance(problem, one, change, seed) for one in layers]))
+    within = within_classes(problem, layers, seed=seed)
+    return statistics_variance(problem, change, None if within is None else float(within.mean()))
 
 
 @jax.jit

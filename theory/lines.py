@@ -8,7 +8,9 @@ its rivals, drawn in proportion to its pairwise probability of error. Lines lie 
 """
 
 import functools
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -17,6 +19,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 
 from theory.orthant import Phi, moved, raw_points
+from theory.setting.precision import in_float64
 
 REACH = 9.0  # standard deviations along a line beyond which nothing is looked at: 2e-19
 ALIKE = 1e-12  # variance of a contrast over that of its logits below which the two rows give no direction
@@ -177,7 +180,9 @@ def class_change(
     points = jnp.asarray(points)  # (n, sets, r + 1)
     few = max(BLOCK // (H * K), FEW_LINES) // sets + 1  # lines of every set in one call
     sums = np.zeros((4, sets, H - 1, K))
-    for k in range(0, K, together):
+
+    @in_float64  # a switch of each thread
+    def some_classes(k: int) -> None:
         shifts = np.stack([np.random.default_rng([*seed, 2, k]).random(r + 1) for seed in seeds])
         for first in range(0, n, few):
             some = moved(points[first : first + few], jnp.asarray(shifts[None])).reshape(-1, r + 1)
@@ -189,6 +194,9 @@ def class_change(
                 correct, flipped = _class(own, mean, one.gram, images, some[:, -1], walked=seen)
                 sums[:3, :, :, own] += np.asarray(correct).reshape(3, H - 1, -1, sets).sum(2).transpose(0, 2, 1)
                 sums[3, :, :, own] += np.asarray(flipped).reshape(H - 1, seen // sets, sets).sum(1).T
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # XLA leaves cores idle here
+        list(pool.map(some_classes, range(0, K, together)))
     return sums / np.array([n, n, n, max(walked, 1)])[:, None, None, None]
 
 

@@ -167,12 +167,15 @@ def points_and_shifts(K: int, n: int, seed: int, scrambling: int, dtype=jnp.floa
     return jnp.asarray(raw_points(K - 1, n, rng), dtype), jnp.asarray(rng.random((K, K - 1)), dtype)
 
 
-def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, seed: int = 0) -> list[Change]:
-    """What each of the known compressed layers (B, K, d) does; they share points and lines.
+def known(
+    problem: Problem, layers: np.ndarray, *, method: str | None = None, seed: int = 0, enough: np.ndarray | float = 0.0
+) -> list[Change]:
+    """What each of the known compressed layers (B, K, d) does; they share points and lines. An error of ``enough`` (B,) of the
+    distortion will do, and then a quarter of the lines.
 
     Kind: exact up to the reported errors. Assumes features Gaussian given the class.
     """
-    sets = along_lines(problem, layers, seed=seed)
+    sets = along_lines(problem, layers, seed=seed, work=LINE_WORK / 4 if np.any(enough) else LINE_WORK)
     changes = [_average(problem, sets[:, :, [i]], "lines") for i in range(len(layers))]
     if method == "lines" or not has_orthants(problem):
         return [_checked(change, method) for change in changes]
@@ -185,7 +188,7 @@ def known(problem: Problem, layers: np.ndarray, *, method: str | None = None, se
         scale = [
             max(abs(D), 0.1 * float(change.flips @ problem.priors)) for D, change in zip(average.value, changes, strict=True)
         ]
-        if n == most or np.all(average.error <= np.minimum(PRECISE * np.array(scale), SURE)):
+        if n == most or np.all(average.error <= np.maximum(np.minimum(PRECISE * np.array(scale), SURE), enough)):
             break
         n = min(most, 4 * n)
     found = []
@@ -372,11 +375,13 @@ def _checked(change: Change, method: str | None) -> Change:
     return change
 
 
-def along_lines(problem: Problem, layers: np.ndarray, *, seed: int = 0, sets: Sequence[int] = range(LINE_SETS)) -> np.ndarray:
+def along_lines(
+    problem: Problem, layers: np.ndarray, *, seed: int = 0, sets: Sequence[int] = range(LINE_SETS), work: float = LINE_WORK
+) -> np.ndarray:
     """(4, sets, B, K): right, made, mended and flipped of the compressed layers (B, K, d); the more layers, the fewer lines."""
     K, heads = problem.classes, centred(np.concatenate([problem.weights[None], layers]))
     least = 6 if K > MOST and len(heads) == 2 else 4  # there the distortion comes from them
-    n = int(2 ** np.clip(np.round(np.log2(LINE_WORK / LINE_SETS / K**2 / len(heads))), least, 13))
+    n = int(2 ** np.clip(np.round(np.log2(work / LINE_SETS / K**2 / len(heads))), least, 13))
     if problem.shared:
         laws = [lines.law(heads, problem.bias, problem.means, root(problem.covariances))]
     else:

@@ -33,6 +33,7 @@ METHODS = {
 }
 ERRORS = ("actual", "expected", "adapted")
 TOLERANCE = 3e-3  # of the distortion, or a tenth of a per cent of the flip rate: else the quadrature gives way to sampling
+UNSEEN = 0.05  # error of a distortion over the standard deviation that fitted statistics leave it, with which it will do
 FEW_NETWORKS = 400  # below which the interval takes their law as normal
 SMALLEST = 4  # features below which the Edgeworth series, and its error estimate, are not trusted
 
@@ -105,7 +106,7 @@ def predict(
     plain, layers = subject, asked.layers(subject, bits)
     compressed = layers
     law = "adapted" if errors == "expected" and not layers[0].stepped else errors  # without a step: the layer's own errors
-    methods = _methods(subject, law, asked.activation_bits is not None)
+    methods = _methods(subject, law)
     if method is not None and method not in methods:
         raise InputError(f"method: expected one of {', '.join(methods)} for {errors} errors here, got {method!r}")
     laws: list[ErrorModel] = []
@@ -125,6 +126,11 @@ def predict(
         priors = subject.priors
         if law == "adapted" or (law == "expected" and (subject.components is not None or asked.activation_bits is not None)):
             outcomes = _drawn(subject, laws, seed)
+            if law == "expected" and isinstance(plain, Problem) and plain.components is None:
+                outcomes = [
+                    _of_integers(plain, layer, one, asked.activation_bits or 0, asked.bias_correction, method, seed)
+                    for layer, one in zip(compressed, outcomes, strict=True)
+                ]
         elif subject.components is not None:
             outcomes = _mixtures(subject, layers, seed)
         elif subject.classes > 2:
@@ -137,10 +143,10 @@ def predict(
     ]
 
 
-def _methods(subject: Problem | Features, errors: str, integers: bool) -> tuple[str, ...]:
+def _methods(subject: Problem | Features, errors: str) -> tuple[str, ...]:
     if isinstance(subject, Features):
         return ("posterior_count",) if errors == "actual" else ("own_noise",)
-    if errors == "adapted" or (errors == "expected" and integers):
+    if errors == "adapted":
         return ("own_noise",)
     if subject.components is not None:
         return ("component_lines",) if errors == "actual" else ("own_noise",)
@@ -300,6 +306,29 @@ def _drawn(problem: Problem, models: list[ErrorModel], seed: int) -> list[Outcom
     return outcomes
 
 
+def _of_integers(
+    problem: Problem, layer: Compressed, drawn: Outcome, bits: int, corrected: bool, method: str | None, seed: int
+) -> Outcome:
+    """Random integer layers of Gaussian classes: their mean distortion in two steps, without the noise of drawn points. What
+    quantized inputs do to the clean layer, known; then what errors do to the layer of inputs that have the law of the quantized
+    ones (``quantized_inputs`` in :mod:`derivations.multiclass`). Flips and spread are those of the drawn points."""
+    lifted, W = integer.unrounded(problem, bits)
+    noisy = integer.noisy(problem, bits, corrected)
+    if problem.classes == 2:
+        _, inputs, _, error = binary.known(pair_of(lifted), margin(W, lifted.bias)[0])
+        pair = pair_of(noisy)
+        used, weights = expected_average(pair, binary.margin(pair), Errors(layer.steps), method, seed)
+        how = "binary_risk"
+    else:
+        (first,) = multiclass.known(lifted, W[None], seed=seed)
+        weights = multiclass.expected(noisy, layer.steps, method=method, seed=seed)
+        used, inputs, error, how = weights.method, first.distortion, first.error, first.method
+    average = Average(inputs + weights.distortion, drawn.average.flips, error + weights.error)
+    shift = (average.distortion - drawn.average.distortion) @ problem.priors
+    draws = drawn.draws._replace(distortion=drawn.draws.distortion + shift)
+    return drawn._replace(method=used, average=average, draws=draws, notes={"quantized_inputs": how})
+
+
 def _mixtures(problem: Problem, layers: list[Compressed], seed: int) -> list[Outcome]:
     """Known layers of classes that are mixtures of Gaussians."""
     changes, variances = components.known(problem, np.stack([layer.weights for layer in layers]), seed=seed)
@@ -313,11 +342,8 @@ def _mixtures(problem: Problem, layers: list[Compressed], seed: int) -> list[Out
 
 
 def _actual(problem: Problem, pair: Pair, at: Margin, layer: Compressed, method: str | None, seed: int) -> Outcome:
-    w, _ = margin(layer.weights, problem.bias)
-    by = binary.change(pair, w - pair.w, np.zeros(()))
-    after = binary.margin(pair._replace(w=w))
-    error = float(binary.rounding(pair, at) + binary.rounding(pair._replace(w=w), after))
-    average = Average(np.asarray(binary.class_distortion(at, by, after)), np.asarray(binary.class_flips(at, by, after)), error)
+    by, distortion, flips, error = binary.known(pair, margin(layer.weights, problem.bias)[0])
+    average = Average(distortion, flips, error)
     variance = 0.0
     if problem.counts is not None:
         variance = float(binary.statistics_variance(pair.priors, problem.counts.astype(float), at, by))
@@ -334,15 +360,19 @@ def _expected(problem: Problem, pair: Pair, at: Margin, layer: Compressed, metho
 
 def _many(problem: Problem, layers: list[Compressed], errors: str, method: str | None, seed: int) -> list[Outcome]:
     """More than two classes; known layers share their points."""
+    within = None
     if errors == "actual":
-        changes = multiclass.known(problem, np.stack([layer.weights for layer in layers]), method=method, seed=seed)
+        weights = np.stack([layer.weights for layer in layers])
+        within = fitted.within_classes(problem, weights, seed=seed)
+        enough = 0.0 if within is None else UNSEEN * np.sqrt(within)
+        changes = multiclass.known(problem, weights, method=method, seed=seed, enough=enough)
     else:
         changes = [multiclass.expected(problem, layer.steps, method=method, seed=seed) for layer in layers]
     outcomes = []
-    for layer, change in zip(layers, changes, strict=True):
+    for i, (layer, change) in enumerate(zip(layers, changes, strict=True)):
         notes: dict[str, Any] = {"flip_rate_error": change.flips_error}
         if errors == "actual":
-            variance = fitted.statistics_variance(problem, layer.weights, change, seed=seed)
+            variance = fitted.statistics_variance(problem, change, None if within is None else float(within[i]))
             draws, law = np.array([change.distortion @ problem.priors]), "known"
             notes["risk_after_between"] = list(laws.risk_bracket(problem, layer.weights))
         else:

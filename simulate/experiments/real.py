@@ -17,9 +17,9 @@ from simulate.experiments.halves import read_table, write_table
 from simulate.experiments.hypotheses import LARGEST, check
 from simulate.experiments.hypothesis_tests import closest_contrast
 from simulate.experiments.models import held_out
+from simulate.experiments.rates import networks_of
 from theory.setting.door import Parser, add_seed, run
-from theory.setting.errors import InputError
-from theory.setting.files import Features, read_features
+from theory.setting.files import Features
 
 NAMES = ("real_hypotheses", "real_margins", "real_models")
 BITS = (2, 3, 4)
@@ -79,12 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_seed(parser)
 
     def work(a) -> None:
-        given = {}
-        for text in a.networks:
-            name, mark, path = text.partition("=")
-            if not mark:
-                raise InputError(f"networks: expected NAME=FEATURES, got {text!r}")
-            given[name] = read_features(path)
+        given = networks_of(a.networks)
         tables: dict[str, list] = {name: [] for name in NAMES}
         for name, features in given.items():
             tables["real_hypotheses"] += hypothesis_rows(name, features, seed=a.seed)

@@ -86,6 +86,22 @@ def expected(subject: Problem | Features, bits: int, corrected: bool) -> tuple[P
     return _lifted(subject, step, zero, bits, zbar), subject.bias + subject.weights @ zbar
 
 
+def unrounded(problem: Problem, bits: int) -> tuple[Problem, np.ndarray]:
+    """The layer of the inputs (z, u, 1) as in :func:`actual`, and the clean weights W in the place of What (rows, 2 d + 1)."""
+    step, zero = input_grid(problem, bits)
+    lifted = _lifted(problem, step, zero, bits, np.zeros(problem.features))
+    assert isinstance(lifted, Problem)  # as the problem is
+    return lifted, np.concatenate([0 * problem.weights, problem.weights, problem.bias[:, None]], 1)
+
+
+def noisy(problem: Problem, bits: int, corrected: bool) -> Problem:
+    """The clean layer on Gaussian inputs of mean and covariance of the quantized ones, less zbar where corrected."""
+    noise = input_grid(problem, bits)[0] ** 2 / 12 * np.eye(problem.features)
+    zbar = problem.mean_feature if corrected else np.zeros(problem.features)
+    means, bias = problem.means - zbar, problem.bias + problem.weights @ zbar
+    return replace(problem, means=means, covariances=problem.covariances + noise, bias=bias)
+
+
 def clipped(problem: Problem, bits: int) -> float:
     """The largest share, over features and classes, of the Gaussian law of a feature beyond the range."""
     from scipy.stats import norm
