@@ -101,25 +101,13 @@ def bits(
     Raises:
         InputError: bad options or a bad file.
     """
-    from theory.prediction import predict
-
     if isinstance(max_loss, bool) or not isinstance(max_loss, int | float) or not 0 <= max_loss < 1:
         hint = " (a fraction: 0.01 is one point)" if isinstance(max_loss, int | float) and max_loss >= 1 else ""
         raise InputError(f"max_loss: expected a fraction from 0 to below 1, got {max_loss!r}{hint}")
-    if share("confidence", confidence) <= 0.5:
-        raise InputError(f"confidence: expected more than 0.5 for an upper bound, got {confidence}")
-    schemes, records = [scheme] if isinstance(scheme, str) else list(scheme), []
-    subject = read_either(source)
     ask: dict[str, Any] = dict(errors=errors, classes=classes, test_size=test_size, temperature=temperature, seed=seed)
-    for name in schemes:
-        question(name, **options)  # what cannot be asked is said before the work begins
-    for name in schemes:
-        limits = SCHEMES[name].bits
-        tried = None if limits is None else list(range(limits[0], limits[1] + 1)) if bits is None else bits
-        records += predict(subject, scheme=name, bits=tried, confidence=2 * confidence - 1, **ask, **options)
-    bounds = [record.interval[1] + record.numerical_error for record in records]
-    kept = [i for i, bound in enumerate(bounds) if bound <= max_loss]
-    chosen = min(kept, key=lambda i: (records[i].rate, bounds[i]), default=None)
+    schemes = [scheme] if isinstance(scheme, str) else list(scheme)
+    records, bounds = bounded(read_either(source), schemes, bits, confidence=confidence, **ask, **options)
+    chosen = fewest(records, bounds, max_loss)
     closest = int(np.argmin(bounds)) if chosen is None else None
     return {
         "chosen": None if chosen is None else records[chosen],
@@ -130,6 +118,34 @@ def bits(
         "confidence": confidence,
         "sentence": _sentence(records, bounds, chosen, closest, max_loss, confidence),
     }
+
+
+def bounded(
+    subject: Problem | Features, schemes: Sequence[str], bits: Sequence[int] | None, *, confidence: float, **ask: Any
+) -> tuple[list[Record], list[float]]:
+    """A record for every width of every scheme, and the upper bounds of their losses at ``confidence``.
+
+    Raises:
+        InputError: bad options, or a confidence that gives no upper bound.
+    """
+    from theory.prediction import predict
+
+    if share("confidence", confidence) <= 0.5:
+        raise InputError(f"confidence: expected more than 0.5 for an upper bound, got {confidence}")
+    options, records = {key: value for key, value in ask.items() if key in Options.__annotations__}, []
+    for name in schemes:
+        question(name, **options)  # what cannot be asked is said before the work begins
+    for name in schemes:
+        limits = SCHEMES[name].bits
+        tried = None if limits is None else list(range(limits[0], limits[1] + 1)) if bits is None else bits
+        records += predict(subject, scheme=name, bits=tried, confidence=2 * confidence - 1, **ask)
+    return records, [record.interval[1] + record.numerical_error for record in records]
+
+
+def fewest(records: Sequence[Record], bounds: Sequence[float], max_loss: float) -> int | None:
+    """Which of the records keeps the loss with the fewest stored bits; None where none does."""
+    kept = [i for i, bound in enumerate(bounds) if bound <= max_loss]
+    return min(kept, key=lambda i: (records[i].rate, bounds[i]), default=None)
 
 
 def _sentence(
