@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import sympy
 
-from derivations import RESULTS, binary, calibration, laws, multiclass
+from derivations import RESULTS, arithmetic, binary, calibration, laws, multiclass
 from derivations.__main__ import main
 from derivations.notation import a, h_h, k4, m, mu_h, mu_mu, prior, q, r, s, sign, step, trace, v
 from derivations.result import Identity, Numeric, Result, collect
@@ -25,6 +25,8 @@ def _first(change):
 
 
 MISTAKES = {
+    "corrected_noise": [lambda f: 2 * f, lambda f: f.subs(arithmetic.z_mean, 0), lambda f: f.subs(arithmetic.mean_mean, 0)],
+    "input_noise": [lambda f: 2 * f, lambda f: f / step, lambda f: f + step],
     "posterior_slope": [
         lambda f: -f,
         lambda f: f / calibration.temperature,

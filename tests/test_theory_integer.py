@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 
 from simulate.counting import measure
+from simulate.experiments import options_accuracy
+from simulate.experiments.options_accuracy import CELLS
 from simulate.feature_models.fit import fit
 from simulate.generator import synthetic
 from simulate.monte_carlo import run
 from simulate.sampler import draw
 from tests.statistical import rejected
 from tests.test_theory_compression import adversarial
+from theory.binary import evaluate
 from theory.prediction import predict
 from theory.setting import integer
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_statistics, write_statistics
+from theory.setting.problem import Problem
 from theory.setting.question import question
 
 
@@ -129,3 +133,38 @@ def test_options_are_checked(options, named):
     asked: dict = {"scheme": "integer", "bits": [4]} | options
     with pytest.raises(InputError, match=named):
         predict(problem, **asked)
+
+
+def test_the_noise_of_both_is_the_derived_one(seed):
+    """What the code makes of quantized inputs and of a corrected bias, against the formulas of derivations.arithmetic."""
+    problem = synthetic(classes=4, features=7, separation=2.5, seed=seed)
+    asked = question("integer", activation_bits=4)
+    subject, (layer,) = integer.actual(problem, asked.layers(problem, [3]), 4, corrected=False)
+    assert isinstance(subject, Problem)
+    heads = layer.weights
+    What, step = heads[:, 7:14], integer.input_grid(problem, 4)[0]
+    added = heads @ subject.covariances @ heads.T - What @ problem.covariances @ What.T
+    np.testing.assert_allclose(added, np.asarray(evaluate("input_noise")(step=step, w_w=What @ What.T)), rtol=1e-9, atol=1e-12)
+    z, y = draw(problem, 50, np.random.default_rng(seed))
+    features = Features(features=z + 1.0, labels=y, weights=problem.weights, bias=problem.bias)
+    met = question("symmetric", bias_correction=True).of(features)
+    zbar = features.features.mean(0)
+    products = {"zz": np.sum(features.features**2, 1), "z_mean": features.features @ zbar, "mean_mean": zbar @ zbar}
+    np.testing.assert_allclose(
+        np.sum(met.features**2, 1), np.asarray(evaluate("corrected_noise")(v=1.0, **products)), rtol=1e-9
+    )
+
+
+def test_wrong_accounts_are_refused(seed):
+    """Counted honestly, predicted; with the noise of the inputs apart in each class, or weights rounded down, not."""
+    problem = options_accuracy.problem_of(10, 64, seed=seed)
+    cells = [CELLS[1], CELLS[6], *CELLS[7:]]
+    assert [how for how, _ in cells] == ["honest", "honest", "independent", "floor"]
+    counted = options_accuracy.counted(problem, cells, 2**18, seed=seed, bits=(4,))
+    z = []
+    for (_, options), values in zip(cells, counted, strict=True):
+        for one, (value, error) in zip(predict(problem, bits=[4], errors="expected", **options), values, strict=True):
+            z.append((value - one.distortion) / np.hypot(error, one.numerical_error / 2))
+    assert rejected(np.array(z[:2])) == 0, z
+    assert rejected(np.array(z[2:3])) == 1
+    assert rejected(np.array(z[3:])) == 1

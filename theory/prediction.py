@@ -311,7 +311,7 @@ def _of_integers(
 ) -> Outcome:
     """Random integer layers of Gaussian classes: their mean distortion in two steps, without the noise of drawn points. What
     quantized inputs do to the clean layer, known; then what errors do to the layer of inputs that have the law of the quantized
-    ones (``quantized_inputs`` in :mod:`derivations.multiclass`). Flips and spread are those of the drawn points."""
+    ones (``input_noise`` in :mod:`derivations.arithmetic`). Flips and spread are those of the drawn points."""
     lifted, W = integer.unrounded(problem, bits)
     noisy = integer.noisy(problem, bits, corrected)
     if problem.classes == 2:
