@@ -158,13 +158,16 @@ def test_the_noise_of_both_is_the_derived_one(seed):
 def test_wrong_accounts_are_refused(seed):
     """Counted honestly, predicted; with the noise of the inputs apart in each class, or weights rounded down, not."""
     problem = options_accuracy.problem_of(10, 64, seed=seed)
-    cells = [CELLS[1], CELLS[6], *CELLS[7:]]
-    assert [how for how, _ in cells] == ["honest", "honest", "independent", "floor"]
-    counted = options_accuracy.counted(problem, cells, 2**18, seed=seed, bits=(4,))
+    weights, means, covariances = problem.weights.copy(), problem.means.copy(), problem.covariances.copy()
+    weights[0, 0] = 3 * np.abs(weights).max()  # on a feature that is 0: the step of this row is three times the others'
+    means[:, 0], covariances[0], covariances[:, 0] = 0.0, 0.0, 0.0
+    unequal = replace(problem, weights=weights, means=means, covariances=covariances)
     z = []
-    for (_, options), values in zip(cells, counted, strict=True):
-        for one, (value, error) in zip(predict(problem, bits=[4], errors="expected", **options), values, strict=True):
-            z.append((value - one.distortion) / np.hypot(error, one.numerical_error / 2))
-    assert rejected(np.array(z[:2])) == 0, z
-    assert rejected(np.array(z[2:3])) == 1
-    assert rejected(np.array(z[3:])) == 1
+    for subject, cells in ((unequal, (CELLS[1], CELLS[8])), (problem, CELLS[6:8])):
+        counted = options_accuracy.counted(subject, cells, 2**18, seed=seed, bits=(4,))
+        (said,) = predict(subject, bits=[4], errors="expected", **cells[0][1])
+        z.append((counted[:, 0, 0] - said.distortion) / np.hypot(counted[:, 0, 1], said.numerical_error / 2))
+    assert [how for how, _ in CELLS[6:]] == ["honest", "independent", "floor"]
+    honest, wrong = np.array(z).T
+    assert rejected(honest) == 0, z
+    assert rejected(wrong) == 2, z
