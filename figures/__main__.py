@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="*",
         metavar="NAME",
         help="distortion, failure_map, spread, actual_errors, quantization_errors, many_classes, slopes, real_pairs, "
-        "real_classes, real_margins, real_hypotheses, real_models, power (default: all)",
+        "real_classes, real_margins, real_hypotheses, real_models, rate_distortion, choices, power (default: all)",
     )
     parser.add_argument("--out", default="out", metavar="DIR", help="where PDF, PNG and CSV go (default out)")
     add_seed(parser)

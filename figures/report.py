@@ -15,12 +15,14 @@ import matplotlib.pyplot as plt
 
 from figures import (
     actual_errors,
+    choices,
     compare,
     distortion,
     failure_map,
     many_classes,
     power,
     quantization_errors,
+    rate_distortion,
     real_classes,
     real_hypotheses,
     real_margins,
@@ -49,6 +51,8 @@ FIGURES: dict[str, ModuleType] = {
         real_margins,
         real_hypotheses,
         real_models,
+        rate_distortion,
+        choices,
         power,
     )
 }
