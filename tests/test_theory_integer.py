@@ -26,9 +26,9 @@ from theory.setting.question import question
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])
 def test_decisions_are_those_of_an_int32_product(per_channel, corrected, seed):
-    """250 matrices, inputs of ties and of one outlier; codes, bias and sums made here from the steps alone."""
+    """1,000 matrices, inputs of ties and of one outlier; codes, bias and sums made here from the steps alone."""
     rng, compared = np.random.default_rng(seed), 0
-    for i, W in enumerate(adversarial(seed, 250)):
+    for i, W in enumerate(adversarial(seed, 1000)):
         if len(W) < 2 or not np.abs(W).max() > 1e-30:
             continue
         bits, A = (2, 3, 5, 8)[i % 4], (2, 4, 8)[i % 3]
@@ -60,7 +60,7 @@ def test_decisions_are_those_of_an_int32_product(per_channel, corrected, seed):
         )
         assert record.risk_after == pytest.approx(np.mean(after != features.labels), abs=1e-12)
         compared += 1
-    assert compared > 100
+    assert compared > 400
 
 
 @pytest.mark.parametrize("errors", ["actual", "expected"])
