@@ -6,6 +6,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from theory.setting import integer
 from theory.setting.compression import codec
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_either, write_arrays, write_whole
@@ -25,7 +26,7 @@ def compress(
     """Write the compressed layer of a features or statistics file.
 
     The file holds ceil(sum of the rate breakdown / 8) bytes of the layer, the bias (corrected where asked for) as 4 bytes a
-    row, and a header of 48 bytes.
+    row, and a header of 52 bytes.
 
     Args:
         source: features, a problem, or their file. scheme, classes, options: as :func:`theory.predict`. bits: one width.
@@ -44,9 +45,12 @@ def compress(
     if len(layers) > 1:
         raise InputError(f"bits: expected one width for one file, got {len(layers)}")
     layer = layers[0]
-    bias = layer.weights[:, -1] if asked.bias else given.bias
+    bias, step = layer.weights[:, -1] if asked.bias else given.bias, 0.0
     bias = bias + (subject.weights - layer.weights) @ asked.origin(given)
-    data = codec.encode(layer, bias, bias_column=asked.bias)
+    if asked.activation_bits is not None:
+        bias = integer.whole_bias(given, layer, asked.activation_bits, asked.bias_correction)
+        step, _ = integer.input_grid(given, asked.activation_bits)
+    data = codec.encode(layer, bias, bias_column=asked.bias, input_step=step)
     write_whole(out, lambda file: file.write(data))
     parts = {"bias_bytes": 4 * len(bias), "header_bytes": codec.HEADER.size}
     return {

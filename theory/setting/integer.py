@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from theory.setting.compression import Compressed
+from theory.setting.compression.codec import products
 from theory.setting.compression.uniform import affine_codes, affine_grid
 from theory.setting.errors import InputError
 from theory.setting.files import Features
@@ -46,19 +47,14 @@ def codes(subject: Problem | Features, z: np.ndarray, bits: int) -> np.ndarray:
 
 def sums(subject: Problem | Features, layer: Compressed, p: np.ndarray, bits: int, corrected: bool) -> np.ndarray:
     """(n, rows) the integer sums q p + bias, exactly, those of rows with steps of their own times these."""
-    total = p.astype(np.int64) @ layer.parts["codes"].T + _whole_bias(subject, layer, bits, corrected).astype(np.int64)
-    return total if np.ptp(layer.steps) == 0 else total * _live(layer)
+    total = p.astype(np.int64) @ layer.parts["codes"].T + whole_bias(subject, layer, bits, corrected).astype(np.int64)
+    return total if np.ptp(layer.steps) == 0 else total * products(layer.steps, 1.0)
 
 
-def _live(layer: Compressed) -> np.ndarray:
-    """(rows,) steps; 1 for rows of zeros, whose sum is their bias."""
-    return np.where(layer.steps > 0, layer.steps, 1.0)
-
-
-def _whole_bias(subject: Problem | Features, layer: Compressed, bits: int, corrected: bool) -> np.ndarray:
+def whole_bias(subject: Problem | Features, layer: Compressed, bits: int, corrected: bool) -> np.ndarray:
     """(rows,) the bias as integers at the product of the steps."""
     bias = subject.bias + (subject.weights - layer.weights) @ subject.mean_feature if corrected else subject.bias
-    whole = np.rint(bias / (_live(layer) * input_grid(subject, bits)[0]))
+    whole = np.rint(bias / products(layer.steps, input_grid(subject, bits)[0]))
     if np.abs(whole).max() >= 2**31:
         raise InputError(f"bias: expected one that 32 bits at the product of the steps hold, got {np.abs(bias).max():.3g}")
     return whole
@@ -72,7 +68,7 @@ def actual(
     step, zero = input_grid(subject, bits)
     lifted = []
     for layer in layers:
-        constant = _whole_bias(subject, layer, bits, corrected) * _live(layer) * step
+        constant = whole_bias(subject, layer, bits, corrected) * products(layer.steps, step)
         parts = [0 * subject.weights, layer.weights, constant[:, None]]
         lifted.append(replace(layer, weights=np.concatenate(parts, 1)))
     return _lifted(subject, step, zero, bits, np.zeros(subject.weights.shape[1])), lifted

@@ -18,6 +18,7 @@ from theory.setting.files import Features
 from theory.setting.problem import Problem
 
 Subject = TypeVar("Subject", bound=Problem | Features)
+FEW = 16  # layers held at once
 
 
 class Options(TypedDict, total=False):
@@ -76,13 +77,18 @@ class Question:
     def _finest(self, subject: Problem | Features, bits: int) -> int:
         """k of ``optimal``: the largest one of the least predicted distortion or squared error."""
         ks = np.arange(1, uniform.PER_STEP + 1)
-        layers = [compress(subject.weights, "optimal", bits, per_channel=self.per_channel, k=int(k)).weights for k in ks]
+
+        def layer(k: int) -> np.ndarray:
+            return compress(subject.weights, "optimal", bits, per_channel=self.per_channel, k=int(k)).weights
+
         if self.criterion == "mse":
-            costs = np.array([np.sum((What - subject.weights) ** 2) for What in layers])
+            costs = np.array([np.sum((layer(k) - subject.weights) ** 2) for k in ks])
         else:
             from theory.choose import distortions  # what the theory says, the only thing of it that the setting asks for
 
-            costs = distortions(subject, np.stack(layers))
+            some = FEW if isinstance(subject, Features) else len(ks)  # layers of networks with features can be large
+            parts = [ks[i : i + some] for i in range(0, len(ks), some)]
+            costs = np.concatenate([distortions(subject, np.stack([layer(k) for k in part])) for part in parts])
         return int(ks[len(ks) - 1 - np.argmin(costs[::-1])])
 
     def of(self, subject: Subject) -> Subject:

@@ -1,7 +1,8 @@
 """A compressed layer as bytes, and back.
 
-A header of 48 bytes (magic, scheme, width, flags, unit, shape, sparsity, survivors, check sum), the parts bit by bit in the
-order of SECTIONS, filled up to a whole byte, and the bias as one float32 a row: ceil(sum of the rate breakdown / 8) + 4 K + 48.
+A header of 52 bytes (magic, scheme, width, flags, unit, shape, sparsity, survivors, step of integer inputs, check sum), the
+parts bit by bit in the order of SECTIONS, filled up to a whole byte, and the bias as one float32 a row, of ``integer`` one int32
+at the product of the steps: ceil(sum of the rate breakdown / 8) + 4 K + 52.
 """
 
 import struct
@@ -12,21 +13,21 @@ import numpy as np
 from theory.setting.compression import SCHEMES, Compressed, codebook, huffman, pruned, restore, uniform
 from theory.setting.errors import InputError
 
-HEADER = struct.Struct("<4sBBBB4IIQdI")
+HEADER = struct.Struct("<4sBBBB4IIQdfI")
 MAGIC = b"CNT1"
 SECTIONS = ("tables", "codebook", "steps", "zero_points", "codes", "positions")
 UNITS = ("", *dict.fromkeys((*pruned.DENSE, *pruned.CONVOLUTION)))
 
 
-def encode(layer: Compressed, bias: np.ndarray, *, bias_column: bool = False) -> bytes:
+def encode(layer: Compressed, bias: np.ndarray, *, bias_column: bool = False, input_step: float = 0.0) -> bytes:
     """The bytes of a compressed layer with its bias (K,); ``bias_column``: the last column of the weights is the bias, before
-    any correction.
+    any correction; ``input_step``: of the inputs of ``integer``, whose bias is whole numbers of 32 bits.
 
     Raises:
         InputError: a bias that float32 cannot hold.
     """
     with np.errstate(over="ignore"):
-        tail = np.asarray(bias, "<f4")
+        tail = np.asarray(bias, "<i4" if input_step else "<f4")
     if not np.isfinite(tail).all():
         raise InputError(f"bias: expected values that float32 can hold, got up to {np.abs(bias).max():.3g}")
     sections = _sections(layer)
@@ -35,7 +36,7 @@ def encode(layer: Compressed, bias: np.ndarray, *, bias_column: bool = False) ->
     survivors = sum(layer.parts[name].size for name in ("values", "codes") if name in layer.parts)
     flags = (layer.granularity == "channel") + 2 * (layer.weights.ndim == 4) + 4 * bias_column
     head = (MAGIC, list(SCHEMES).index(layer.scheme), layer.bits or 0, flags, UNITS.index(layer.unit or ""), *shape)
-    return HEADER.pack(*head, layer.map_size or 0, survivors, layer.sparsity, zlib.crc32(body)) + body
+    return HEADER.pack(*head, layer.map_size or 0, survivors, layer.sparsity, input_step, zlib.crc32(body)) + body
 
 
 def decode(data: bytes, name: str = "the file") -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +47,7 @@ def decode(data: bytes, name: str = "the file") -> tuple[np.ndarray, np.ndarray]
     """
     if len(data) < HEADER.size or data[:4] != MAGIC:
         raise InputError(f"{name}: expected a layer written by compress, got other bytes")
-    _, number, bits, flags, unit, *shape, map_size, survivors, _, check = HEADER.unpack(data[: HEADER.size])
+    _, number, bits, flags, unit, *shape, map_size, survivors, _, input_step, check = HEADER.unpack(data[: HEADER.size])
     body = data[HEADER.size :]
     if zlib.crc32(body) != check or number >= len(SCHEMES) or unit >= len(UNITS):
         raise InputError(f"{name}: expected the {len(body)} bytes that compress wrote, got damaged or cut ones")
@@ -54,11 +55,21 @@ def decode(data: bytes, name: str = "the file") -> tuple[np.ndarray, np.ndarray]
     scheme, rows = list(SCHEMES)[number], shape[0]
     stream = _Stream(np.unpackbits(np.frombuffer(body[: len(body) - 4 * rows], np.uint8)))
     parts = _parts(stream, scheme, bits, shape, rows if flags & 1 else 1, UNITS[unit], map_size or None, survivors)
-    What, bias = restore(parts, scheme, shape), np.frombuffer(body[len(body) - 4 * rows :], "<f4")
+    What, tail = restore(parts, scheme, shape), body[len(body) - 4 * rows :]
+    if input_step:
+        steps = np.broadcast_to(parts["steps"].reshape(-1).astype(np.float64), rows)
+        return What, np.frombuffer(tail, "<i4") * products(steps, input_step)
+    bias = np.frombuffer(tail, "<f4")
     if not flags & 4:
         return What, bias.astype(np.float64)
     column = What[:, -1]
     return What[:, :-1], np.where(column.astype(np.float32) == bias, column, bias)
+
+
+def products(steps: np.ndarray, input_step: float) -> np.ndarray:
+    """(rows,) of the steps of the rows and of integer inputs, what their bias counts; a row of zeros has none, and counts in
+    steps of the inputs."""
+    return np.where(steps > 0, steps, 1.0) * input_step
 
 
 def _sections(layer: Compressed) -> dict[str, np.ndarray]:
