@@ -76,10 +76,10 @@ class Question:
 
     def _finest(self, subject: Problem | Features, bits: int) -> int:
         """k of ``optimal``: the largest one of the least predicted distortion or squared error."""
-        ks = np.arange(1, uniform.PER_STEP + 1)
+        ks = range(1, uniform.PER_STEP + 1)
 
         def layer(k: int) -> np.ndarray:
-            return compress(subject.weights, "optimal", bits, per_channel=self.per_channel, k=int(k)).weights
+            return compress(subject.weights, "optimal", bits, per_channel=self.per_channel, k=k).weights
 
         if self.criterion == "mse":
             costs = np.array([np.sum((layer(k) - subject.weights) ** 2) for k in ks])
@@ -89,7 +89,7 @@ class Question:
             some = FEW if isinstance(subject, Features) else len(ks)  # layers of networks with features can be large
             parts = [ks[i : i + some] for i in range(0, len(ks), some)]
             costs = np.concatenate([distortions(subject, np.stack([layer(k) for k in part])) for part in parts])
-        return int(ks[len(ks) - 1 - np.argmin(costs[::-1])])
+        return ks[len(ks) - 1 - int(np.argmin(costs[::-1]))]
 
     def of(self, subject: Subject) -> Subject:
         """The problem or features as the compressed layer meets them: the bias a weight, the origin moved. (Of ``integer`` as

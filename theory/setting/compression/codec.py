@@ -1,8 +1,8 @@
 """A compressed layer as bytes, and back.
 
 A header of 52 bytes (magic, scheme, width, flags, unit, shape, sparsity, survivors, step of integer inputs, check sum), the
-parts bit by bit in the order of SECTIONS, filled up to a whole byte, and the bias as one float32 a row, of ``integer`` one int32
-at the product of the steps: ceil(sum of the rate breakdown / 8) + 4 K + 52.
+parts bit by bit in the order of SECTIONS, filled up to a whole byte, and the bias as one float32 a row, of ``integer`` one
+int32 at the product of the steps: ceil(sum of the rate breakdown / 8) + 4 K + 52.
 """
 
 import struct
