@@ -7,13 +7,12 @@ import numpy as np
 
 from figures.compare import row
 from figures.style import size
+from simulate.experiments.rates import IMAGENET, POSTERIOR
 from simulate.experiments.rates import NAME as TABLE
-from simulate.experiments.rates import POSTERIOR
 from simulate.experiments.real import shipped_table
 
 NAME = "choices"
 BITS = (2, 3, 4, 5, 6)
-OTHER = "EfficientNet-lite0"  # of ImageNet, one image a class: not comparable in points
 CURVES: dict[str, list[tuple[str, dict[str, Any], str, str, str]]] = {  # panel: label, options, colour, marker, line
     "which step": [
         ("largest weight", {"scheme": "symmetric"}, "#000000", "o", "-"),
@@ -40,7 +39,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     table, comparison = [], []
     rows = [one for one in shipped_table(TABLE) if one["model"] == POSTERIOR and one["granularity"] == "tensor"]
     rows = [one for one in rows if not one["bias"] and one["sparsity"] is None and one["bits"] in BITS]
-    rows = [one for one in rows if one["network"] != OTHER]
+    rows = [one for one in rows if one["network"] != IMAGENET]
     for panel, curves in CURVES.items():
         for label, options, *_ in curves:
             wanted = {"criterion": None, "activation_bits": None, "bias_correction": False} | options

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from simulate.experiments.rates import NAME, POSTERIOR
+from simulate.experiments.rates import IMAGENET, NAME, POSTERIOR
 from simulate.experiments.real import shipped_table
 from simulate.generator import synthetic
 from simulate.monte_carlo import run
@@ -75,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_json(parser)
 
     def work(a) -> None:
-        found = {"simulated": simulated(seed=a.seed), "measured": measured()}
+        found = {"simulated": simulated(seed=a.seed), "measured, CIFAR-10": [], f"measured, {IMAGENET}": []}
+        for one in measured():
+            found[f"measured, {IMAGENET if one['problem'] == IMAGENET else 'CIFAR-10'}"].append(one)
         if a.json:
             print_json(found)
             return
