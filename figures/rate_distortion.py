@@ -16,7 +16,7 @@ from simulate.monte_carlo import run
 from theory.prediction import predict
 
 NAME = "rate_distortion"
-NETWORK, CLASSES, FEATURES = "ResNet-20", 10, 64
+NETWORK, CLASSES, FEATURES = "ResNet-20", 5, 64
 SAMPLES = {"integer": 400_000}  # feature vectors counted; the others a million pairs
 STYLES: dict[str, tuple[str, str, str]] = {  # colour, marker, line
     "symmetric": ("#000000", "o", "-"),
@@ -63,7 +63,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 keys = ("bits", "rate", "predicted", "low", "high")
                 seen = {"seen": one["distortion"], "standard_error": error}
                 table.append({"problem": NETWORK, "curve": label} | {key: one[key] for key in keys} | seen)
-                details = (CLASSES, FEATURES, one["scheme"], one["bits"], "actual", "posterior_count", "measured")
+                details = (10, 64, one["scheme"], one["bits"], "actual", "posterior_count", "measured")
                 said = (one["predicted"], one["distortion"], error)
                 comparison.append(row(NAME, f"{NETWORK}, {label}", "distortion", *details, *said))
     problem = synthetic(classes=CLASSES, features=FEATURES, separation=3.5, layer="perturbed", seed=seed)
