@@ -229,14 +229,17 @@ def _add_measure(commands) -> None:
     command.add_argument("features", help="a features file (.npz)")
     add_question(command)
     command.add_argument("--errors", choices=("actual",), default="actual", help="the compressed layer itself")
+    command.add_argument(
+        "--compressed-by",
+        metavar="FILE",
+        help="features or statistics whose mean feature corrects the bias, whose range integer inputs have, by which the "
+        "optimal step is chosen (default: the features measured)",
+    )
 
     def work(a: argparse.Namespace) -> None:
         from theory.setting.record import show
 
-        show(
-            simulate.measure(a.features, **question_of(a)),
-            as_json=a.json,
-        )
+        show(simulate.measure(a.features, compressed_by=a.compressed_by, **question_of(a)), as_json=a.json)
 
     command.set_defaults(run=work)
 

@@ -38,6 +38,7 @@ def compress(
     Raises:
         InputError: a bad file, bad options, or values float32 cannot hold.
     """
+    _apart(source, out)
     asked = question(scheme, **options)
     given = read_either(source).restrict(classes)
     subject = asked.of(given)
@@ -75,8 +76,15 @@ def decompress(source: Path | str, *, out: Path | str | None = None) -> dict[str
     path = Path(source)
     if not path.is_file():
         raise InputError(f"{path}: expected a file written by compress, found none")
+    _apart(source, out)
     weights, bias = codec.decode(path.read_bytes(), str(path))
     arrays = {"weights": weights, "bias": bias}
     if out is not None:
         write_arrays(out, arrays)
     return arrays
+
+
+def _apart(source: object, out: Path | str | None) -> None:
+    """Refuse to write over what is read."""
+    if out is not None and isinstance(source, Path | str) and Path(out).exists() and Path(out).samefile(source):
+        raise InputError(f"out: expected another file than the one that is read, got {out}")

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from figures import choices, rate_distortion
+from simulate.counting import measure
 from simulate.experiments import best_step, fewest_bits, rates
 from simulate.experiments.real import shipped_table
 from simulate.feature_models.fit import fit
 from simulate.sampler import draw
 from tests.problems import random_problem
 from theory.setting.compression import SCHEMES, compress
+from theory.setting.errors import InputError
 from theory.setting.files import Features
 from theory.setting.question import question
 
@@ -30,14 +32,12 @@ def test_the_second_half_only_counts(bias, model, seed):
     fitted, other = halves(seed)
     other = replace(other, features=other.features + 0.5)  # another mean feature, which must not be used
     subject = fitted if model is None else fit(fitted)
-    asked = question("symmetric", bias=bias, bias_correction=True)
-    (layer,) = asked.layers(asked.of(subject), [2])
     W, b, z = fitted.weights, fitted.bias, other.features
     columns = np.concatenate([W, b[:, None]], 1) if bias else W
     What = compress(columns, "symmetric", 2).weights
     held = What[:, 6] if bias else b
     after = np.argmax(z @ What[:, :6].T + held + (W - What[:, :6]) @ fitted.features.mean(0), 1)
-    seen = rates.measured(other, subject, asked, layer)
+    (seen,) = measure(other, compressed_by=subject, scheme="symmetric", bits=[2], bias=bias, bias_correction=True)
     assert seen.risk_after == pytest.approx(np.mean(after != other.labels), abs=1e-12)
     assert seen.risk_before == pytest.approx(np.mean(np.argmax(z @ W.T + b, 1) != other.labels), abs=1e-12)
 
@@ -52,8 +52,18 @@ def test_integer_inputs_keep_the_range_of_the_first_half(seed):
     p = np.clip(np.rint(other.features / step) + zero, 0, 7) - zero
     product = layer.steps[0] * step
     sums = p @ np.rint(layer.weights / layer.steps[0]).T + np.rint(fitted.bias / product)
-    seen = rates.measured(other, fitted, asked, layer)
+    (seen,) = measure(other, compressed_by=fitted, scheme="integer", bits=[4], activation_bits=3)
     assert seen.risk_after == pytest.approx(np.mean(np.argmax(sums, 1) != other.labels), abs=1e-12)
+
+
+def test_the_best_step_is_that_of_the_first_half_and_other_layers_are_refused(seed):
+    fitted, other = halves(seed)
+    (layer,) = question("optimal").layers(fitted, [2])
+    (seen,) = measure(other, compressed_by=fitted, scheme="optimal", bits=[2])
+    after = np.argmax(other.features @ layer.weights.T + other.bias, 1)
+    assert seen.risk_after == pytest.approx(np.mean(after != other.labels), abs=1e-12)
+    with pytest.raises(InputError, match="compressed_by: expected statistics or features of the same layer"):
+        measure(other, compressed_by=replace(fitted, weights=2 * fitted.weights), scheme="optimal", bits=[2])
 
 
 def test_every_scheme_is_asked_and_no_rate_is_beyond_the_highest():

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from simulate.counting import measure
 from simulate.experiments.halves import split
-from simulate.experiments.rates import POSTERIOR, STATISTICS, measured
+from simulate.experiments.rates import POSTERIOR, STATISTICS
 from simulate.feature_models.fit import fit
 from theory.choose import bounded, fewest
 from theory.setting.compression import SCHEMES
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.files import Features, read_features
 from theory.setting.problem import Problem
-from theory.setting.question import question
 
 HALVES = 200
 ASKED = ("symmetric", "affine")
@@ -86,11 +86,9 @@ def fewest_bits(
 
 def _counted(subject: Problem | Features, other: Features, scheme: str, corrected: bool) -> dict[int, float]:
     """The loss of every width on the other half."""
-    asked = question(scheme, bias_correction=corrected)
     low, high = SCHEMES[scheme].bits or (0, 0)
-    widths = range(low, high + 1)
-    layers = asked.layers(asked.of(subject), list(widths))
-    return {B: measured(other, subject, asked, layer).distortion for B, layer in zip(widths, layers, strict=True)}
+    counts = measure(other, compressed_by=subject, scheme=scheme, bits=range(low, high + 1), bias_correction=corrected)
+    return {one.bits or 0: one.distortion for one in counts}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,21 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from simulate.estimate import counted
 from simulate.experiments.halves import held, overall, split, write_table
 from simulate.experiments.hypotheses import LARGEST
 from simulate.feature_models.fit import MODELS, fit
 from theory.prediction import predict
-from theory.setting import integer
-from theory.setting.compression import Compressed
 from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.errors import InputError
 from theory.setting.files import Features, read_features
-from theory.setting.problem import Problem, decide
-from theory.setting.question import Question, question
-from theory.setting.record import Record
+from theory.setting.problem import Problem
 
 NAME = "real_rates"
 IMAGENET = "EfficientNet-lite0"  # in the shipped table; one image a class: points of it are not those of the others
@@ -59,23 +52,6 @@ def cells() -> Iterator[tuple[dict[str, Any], list[int] | None]]:
             yield {"scheme": "prune-structured", "sparsity": sparsity, "unit": "map", "map_size": 4} | more, None
 
 
-def measured(other: Features, subject: Problem | Features, asked: Question, layer: Compressed) -> Record:
-    """What a layer, compressed by what the subject knows, does to other samples: counts."""
-    z, full = other.features.astype(np.float64), subject.weights
-    before = decide(z @ other.weights.T + other.bias)
-    if asked.activation_bits is not None:
-        codes = integer.codes(subject, z, asked.activation_bits)
-        after = decide(integer.sums(subject, layer, codes, asked.activation_bits, asked.bias_correction))
-    else:
-        What, bias = layer.weights, subject.bias
-        if asked.bias:
-            full = np.concatenate([full, bias[:, None]], 1)
-            bias = What[:, -1]
-        bias = bias + (full - What) @ asked.origin(subject)
-        after = decide(z @ What[:, : z.shape[1]].T + bias)
-    return counted(other.labels, before, after, other.classes, layer, other.source_bits, 0.95, {})
-
-
 def rates(
     features: Features, *, model: str | None = "resampled", halves: int = 1, both_ways: bool = False, seed: int = 0
 ) -> list[dict[str, Any]]:
@@ -101,16 +77,11 @@ def rates(
 
 
 def _question(subject: Problem | Features, other: Features, options: dict, bits: list[int] | None, seed: int) -> list[dict]:
-    asked, n, rows = question(**options), len(other.labels), []
-    layers = asked.layers(asked.of(subject), bits)
-    kept = [layer for layer in layers if layer.rate <= HIGHEST]
-    if not kept:
-        return rows
-    said = predict(
-        subject, bits=None if bits is None else [layer.bits or 0 for layer in kept], test_size=n, seed=seed, **options
-    )
-    for layer, one in zip(kept, said, strict=True):
-        seen = measured(other, subject, asked, layer)
+    n, rows = len(other.labels), []
+    counts = measure(other, compressed_by=subject, bits=bits, **options)
+    for one, seen in zip(predict(subject, bits=bits, test_size=n, seed=seed, **options), counts, strict=True):
+        if one.rate > HIGHEST:
+            continue
         row = {"scheme": one.scheme} | {key: options.get(key) for key in OPTIONS} | {"rate": one.rate}
         rows.append(row | held(one, n, seen.distortion, seen.flip_rate))
     return rows

@@ -14,7 +14,7 @@ from theory.setting.compression import SCHEMES, Compressed, codebook, huffman, p
 from theory.setting.errors import InputError
 
 HEADER = struct.Struct("<4sBBBB4IIQdfI")
-MAGIC = b"CNT1"
+MAGIC, CHECK = b"CNT1", 4  # bytes of the check sum, the header's last
 SECTIONS = ("tables", "codebook", "steps", "zero_points", "codes", "positions")
 UNITS = ("", *dict.fromkeys((*pruned.DENSE, *pruned.CONVOLUTION)))
 
@@ -36,7 +36,8 @@ def encode(layer: Compressed, bias: np.ndarray, *, bias_column: bool = False, in
     survivors = sum(layer.parts[name].size for name in ("values", "codes") if name in layer.parts)
     flags = (layer.granularity == "channel") + 2 * (layer.weights.ndim == 4) + 4 * bias_column
     head = (MAGIC, list(SCHEMES).index(layer.scheme), layer.bits or 0, flags, UNITS.index(layer.unit or ""), *shape)
-    return HEADER.pack(*head, layer.map_size or 0, survivors, layer.sparsity, input_step, zlib.crc32(body)) + body
+    told = HEADER.pack(*head, layer.map_size or 0, survivors, layer.sparsity, input_step, 0)[:-CHECK]
+    return told + struct.pack("<I", zlib.crc32(told + body)) + body
 
 
 def decode(data: bytes, name: str = "the file") -> tuple[np.ndarray, np.ndarray]:
@@ -49,8 +50,8 @@ def decode(data: bytes, name: str = "the file") -> tuple[np.ndarray, np.ndarray]
         raise InputError(f"{name}: expected a layer written by compress, got other bytes")
     _, number, bits, flags, unit, *shape, map_size, survivors, _, input_step, check = HEADER.unpack(data[: HEADER.size])
     body = data[HEADER.size :]
-    if zlib.crc32(body) != check or number >= len(SCHEMES) or unit >= len(UNITS):
-        raise InputError(f"{name}: expected the {len(body)} bytes that compress wrote, got damaged or cut ones")
+    if zlib.crc32(data[: HEADER.size - CHECK] + body) != check or number >= len(SCHEMES) or unit >= len(UNITS):
+        raise InputError(f"{name}: expected the bytes that compress wrote, got {len(data)} damaged or cut ones")
     shape = tuple(shape) if flags & 2 else tuple(shape[:2])
     scheme, rows = list(SCHEMES)[number], shape[0]
     stream = _Stream(np.unpackbits(np.frombuffer(body[: len(body) - 4 * rows], np.uint8)))
