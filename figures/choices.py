@@ -12,7 +12,7 @@ from simulate.experiments.rates import NAME as TABLE
 from simulate.experiments.real import shipped_table
 
 NAME = "choices"
-BITS = (2, 3, 4, 5, 6)
+BITS = (2, 3, 4, 5)
 CURVES: dict[str, list[tuple[str, dict[str, Any], str, str, str]]] = {  # panel: label, options, colour, marker, line
     "which step": [
         ("largest weight", {"scheme": "symmetric"}, "#000000", "o", "-"),
@@ -21,9 +21,9 @@ CURVES: dict[str, list[tuple[str, dict[str, Any], str, str, str]]] = {  # panel:
     ],
     "the bias": [
         ("symmetric", {"scheme": "symmetric"}, "#000000", "o", "-"),
-        ("symmetric, corrected", {"scheme": "symmetric", "bias_correction": True}, "#000000", "s", ":"),
+        ("symmetric, corrected", {"scheme": "symmetric", "bias_correction": True}, "#D55E00", "s", ":"),
         ("affine", {"scheme": "affine"}, "#0072B2", "^", "--"),
-        ("affine, corrected", {"scheme": "affine", "bias_correction": True}, "#0072B2", "v", "-."),
+        ("affine, corrected", {"scheme": "affine", "bias_correction": True}, "#009E73", "v", "-."),
     ],
     "the arithmetic": [
         ("weights only (affine)", {"scheme": "affine"}, "#0072B2", "^", "--"),
@@ -71,11 +71,11 @@ def draw(table: list[dict[str, Any]]):
             mean = np.array([100 * np.mean([one["distortion"] for one in cell]) for cell in cells])
             error = [196 * np.sqrt(np.sum([one["standard_error"] ** 2 for one in cell])) / len(cell) for cell in cells]
             axis.errorbar(
-                x, mean, error, fmt=marker, color=color, markersize=4, elinewidth=0.8, capsize=1.5, markerfacecolor="none"
+                x, mean, error, fmt=marker, color=color, markersize=4, elinewidth=0.5, capsize=1.2, markerfacecolor="none"
             )
             for at, cell in zip(x, cells, strict=True):
                 axis.plot(
-                    [at] * len(cell), [100 * one["distortion"] for one in cell], ".", color=color, markersize=2, alpha=0.4
+                    [at] * len(cell), [100 * one["distortion"] for one in cell], ".", color=color, markersize=2.5, alpha=0.6
                 )
             axis.plot([], [], line, marker=marker, color=color, markersize=4, markerfacecolor="none", label=label)
         axis.set_yscale("symlog", linthresh=0.1)
@@ -85,7 +85,7 @@ def draw(table: list[dict[str, Any]]):
         axis.axhline(0, color="black", linewidth=0.5)
         axis.set(xlabel="bits per weight", xticks=BITS, title=panel, ylim=(-1, 40))
         axis.legend(loc="upper right")
-    axes[0].set_ylabel("distortion (percentage points)")
+    axes[0].set_ylabel("distortion (points; linear within 0.1)")
     figure.suptitle(
         f"means of {networks} CIFAR-10 networks, one step a layer: lines predicted from half of the images,\n"
         "points measured on the other half, 95 %; dots: each network"

@@ -116,7 +116,7 @@ def draw(table: list[dict[str, Any]]):
         axis.set_yticks(ticks, [f"{x:g}" for x in ticks])
         axis.minorticks_off()
         axis.axhline(0, color="black", linewidth=0.5)
-    axes[0].set_ylabel("distortion (percentage points)")
+    axes[0].set_ylabel("distortion (percentage points; linear within 0.05)")
     for label, (color, marker, line) in STYLES.items():
         axes[0].plot([], [], line, marker=marker, color=color, markerfacecolor="none", markersize=4, linewidth=1, label=label)
     axes[0].plot([], [], "o-", color="0.5", markersize=9, markerfacecolor="none", label="Pareto front, predicted")

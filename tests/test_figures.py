@@ -59,6 +59,7 @@ def test_shipped_data_are_whole_and_carry_their_provenance():
     assert problem.weights.shape == (10, 64)
     assert problem.counts is not None
     assert problem.counts.sum() == 5000
+    assert problem.feature_range is not None  # `theory bits` asks for integer arithmetic too
     provenance = problem.provenance["source"]
     assert provenance["network"] == "resnet20"
     assert 1 - provenance["accuracy"] <= 0.11

@@ -63,6 +63,32 @@ def test_none_qualifies_is_an_answer(tmp_path, capsys):
     assert '"chosen": null' in capsys.readouterr().out
 
 
+def test_several_schemes_each_with_the_options_and_widths_it_has():
+    asked: dict = dict(sparsity=0.25, criterion="mse", per_channel=True, bits=[1, 3, 16], max_loss=0.5)
+    found = bits(KNOWN, scheme=["symmetric", "optimal", "deep-compression", "prune"], **asked)["records"]
+    assert [(one.scheme, one.bits) for one in found] == [
+        *((scheme, width) for scheme in ("symmetric", "optimal") for width in (3, 16)),
+        ("deep-compression", 1),
+        ("deep-compression", 3),
+        ("prune", None),
+    ]
+    assert [one.sparsity for one in found] == [0.0] * 4 + [0.25] * 3
+    assert [one.granularity for one in found] == ["channel"] * 4 + ["tensor"] * 3
+    with pytest.raises(InputError, match="sparsity: expected none for scheme symmetric"):
+        bits(KNOWN, scheme=["symmetric", "affine"], sparsity=0.5, max_loss=0.5)
+    with pytest.raises(InputError, match="bits: expected widths that one of"):
+        bits(KNOWN, scheme=["symmetric", "affine"], bits=[17], max_loss=0.5)
+
+
+def test_the_sentence_says_points_and_what_the_file_held():
+    half = replace(KNOWN, source_bits=16)
+    said = bits(half, scheme="symmetric", bits=[3], max_loss=0.5)["sentence"]
+    assert "times smaller than float32, 4 times smaller than in the file it came from" in said
+    assert "points, allowed 50 points)" in said
+    wide = bits(half, scheme="prune", sparsity=0.05, max_loss=0.5)
+    assert "larger than in the file it came from" in wide["sentence"]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -202,6 +202,26 @@ def test_what_is_decompressed_is_what_was_measured(asked, bias, correction, seed
     assert not (tmp_path / "x.npz").exists()
 
 
+def test_no_byte_of_a_file_changes_unseen(seed, tmp_path):
+    """Header and body alike; and nothing is written over what is read."""
+    features = sample(random_problem(5, seed, K=3), 50, seed)
+    compress_file(features, out=tmp_path / "a.bin", scheme="affine", bits=3)
+    data = (tmp_path / "a.bin").read_bytes()
+    for i in range(len(data)):
+        (tmp_path / "b.bin").write_bytes(data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :])
+        with pytest.raises(InputError, match=r"written by compress|damaged"):
+            simulate.stored.decompress(tmp_path / "b.bin")
+    for end in (10, 52, len(data) - 1):
+        (tmp_path / "b.bin").write_bytes(data[:end])
+        with pytest.raises(InputError, match=r"written by compress|damaged"):
+            simulate.stored.decompress(tmp_path / "b.bin")
+    with pytest.raises(InputError, match="out: expected another file"):
+        simulate.stored.decompress(tmp_path / "a.bin", out=tmp_path / "a.bin")
+    write_arrays(tmp_path / "f.npz", {name: getattr(features, name) for name in ("features", "labels", "weights", "bias")})
+    with pytest.raises(InputError, match="out: expected another file"):
+        compress_file(tmp_path / "f.npz", out=tmp_path / "f.npz", scheme="affine", bits=3)
+
+
 @pytest.mark.parametrize(
     "asked",
     [

@@ -90,7 +90,7 @@ def bits(
     ``max_loss``. Every width of every scheme is tried: the loss is not monotone in the width.
 
     Args:
-        source: a problem, features, or their file. scheme: one or several.
+        source: a problem, features, or their file. scheme: one or several, each with the options and widths that it has.
         max_loss: the largest distortion, a fraction from 0 to below 1. bits: widths to try (default: all of each scheme).
         errors, classes, test_size, temperature, seed, options: as :func:`theory.predict`. confidence: of the bound.
 
@@ -132,14 +132,38 @@ def bounded(
 
     if share("confidence", confidence) <= 0.5:
         raise InputError(f"confidence: expected more than 0.5 for an upper bound, got {confidence}")
-    options, records = {key: value for key, value in ask.items() if key in Options.__annotations__}, []
+    options, records = {key: ask.pop(key) for key in list(ask) if key in Options.__annotations__}, []
+    own = {name: _own(name, options) if len(schemes) > 1 else options for name in schemes}
+    for key, value in options.items():
+        if value and not any(some.get(key) for some in own.values()):
+            own[schemes[0]][key] = value  # none has it, and the first will say so
     for name in schemes:
-        question(name, **options)  # what cannot be asked is said before the work begins
+        question(name, **own[name])  # what cannot be asked is said before the work begins
     for name in schemes:
-        limits = SCHEMES[name].bits
-        tried = None if limits is None else list(range(limits[0], limits[1] + 1)) if bits is None else bits
-        records += predict(subject, scheme=name, bits=tried, confidence=2 * confidence - 1, **ask)
+        limits = SCHEMES[name].bits if name in SCHEMES else None
+        tried = None if limits is None else list(range(limits[0], limits[1] + 1))
+        if bits is not None and tried is not None:
+            tried = [width for width in bits if width in tried] if len(schemes) > 1 else bits
+        if tried is None or tried:
+            records += predict(subject, scheme=name, bits=tried, confidence=2 * confidence - 1, **own[name], **ask)
+    if not records:
+        raise InputError(f"bits: expected widths that one of {', '.join(schemes)} has, got {', '.join(map(str, bits or []))}")
     return records, [record.interval[1] + record.numerical_error for record in records]
+
+
+def _own(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options for several schemes that this one has."""
+    known = SCHEMES.get(scheme)
+    has = {
+        "per_channel": known is not None and known.per_channel,
+        "sparsity": known is not None and known.sparsity,
+        "unit": known is not None and known.unit,
+        "map_size": known is not None and known.unit,
+        "criterion": scheme == "optimal",
+        "activation_bits": scheme == "integer",
+        "bias": scheme != "integer",
+    }
+    return {key: value for key, value in options.items() if has.get(key, True)}
 
 
 def fewest(records: Sequence[Record], bounds: Sequence[float], max_loss: float) -> int | None:
@@ -158,22 +182,25 @@ def _sentence(
     if closest is not None:
         one = records[closest]
         return (
-            f"no width keeps a loss of {100 * max_loss:.3g} with {confidence:.0%} confidence; {name(one)} comes closest: "
-            f"at most {100 * bounds[closest]:.3g} points (predicted {100 * one.distortion:.3g})"
+            f"no width keeps a loss of {100 * max_loss:.3g} points with {confidence:.0%} confidence; {name(one)} comes "
+            f"closest: at most {100 * bounds[closest]:.3g} points (predicted {100 * one.distortion:.3g})"
         )
     assert chosen is not None  # one of the two is
     one = records[chosen]
     size = f"{one.compression_ratio:.3g} times smaller than float32"
+    if one.ratio_to_source != one.compression_ratio:
+        size += f", {one.ratio_to_source:.3g} times smaller than in the file it came from"
     if one.ratio_to_source < 1:
         size = f"{1 / one.ratio_to_source:.3g} times larger than in the file it came from"
+    loss = "nothing" if bounds[chosen] <= 0 else f"at most {100 * bounds[chosen]:.3g} points"
     said = (
-        f"{name(one)}: {one.rate:.3g} stored bits per weight, {size}; it loses at most {100 * bounds[chosen]:.3g} points with "
-        f"{confidence:.0%} confidence (predicted {100 * one.distortion:.3g}, allowed {100 * max_loss:.3g})"
+        f"{name(one)}: {one.rate:.3g} stored bits per weight, {size}; it loses {loss} with {confidence:.0%} confidence "
+        f"(predicted {100 * one.distortion:.3g} points, allowed {100 * max_loss:.3g} points)"
     )
     own = [i for i, record in enumerate(records) if record.scheme == one.scheme and record.bits is not None]
     fewer = [i for i in own if records[i].bits == (one.bits or 0) - 1]
     if fewer:
-        said += f"; with one bit fewer at most {100 * bounds[fewer[0]]:.3g}"
+        said += f"; with one bit fewer at most {100 * bounds[fewer[0]]:.3g} points"
     wider = [records[i].bits for i in own if (records[i].bits or 0) > (one.bits or 0) and bounds[i] > max_loss]
     if wider:
         said += f"; not monotone: {', '.join(map(str, wider))} bits may lose more"

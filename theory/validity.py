@@ -37,7 +37,10 @@ def warnings(problem: Problem, layer: Compressed, record: Record, activation_bit
     found += _few_samples(problem)
     found += _other_risk(problem, record)
     if activation_bits is not None and (beyond := integer.clipped(problem, activation_bits)) > CLIPPED:
-        found.append(f"{beyond:.2%} of a feature of a class lie beyond the feature range: that they are clipped is left out")
+        found.append(
+            f"by the Gaussian law {beyond:.2%} of some feature in some class lies beyond the feature range (as after a "
+            "rectifier): the prediction clips none of it, `run` all of it; ask of the features themselves"
+        )
     if record.errors == "expected" and layer.stepped and layer.steps.max() > 0:
         found += _error_model(problem, layer, record)
     return found

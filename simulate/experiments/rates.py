@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from simulate.counting import measure
 from simulate.experiments.halves import held, overall, split, write_table
 from simulate.experiments.hypotheses import LARGEST
 from simulate.feature_models.fit import MODELS, fit

@@ -104,6 +104,8 @@ def show(records: Sequence[Record], *, as_json: bool) -> None:
     ]
     error = "standard_error" if records and records[0].standard_error is not None else "numerical_error"
     print_table(rows, [*columns, error, "method"])
+    several = len({record.scheme for record in records}) > 1
     for record in records:
+        about = [record.scheme] * several + ([] if record.bits is None else [f"{record.bits} bits"])
         for warning in record.warnings:
-            print(f"{'' if record.bits is None else f'{record.bits} bits: '}{warning}")
+            print(f"{', '.join(about)}{': ' if about else ''}{warning}")
