@@ -13,6 +13,7 @@ from simulate.experiments.real import shipped_table
 from simulate.feature_models.fit import fit
 from simulate.sampler import draw
 from tests.problems import random_problem
+from theory.prediction import predict
 from theory.setting.compression import SCHEMES, compress
 from theory.setting.errors import InputError
 from theory.setting.files import Features
@@ -89,13 +90,35 @@ def test_a_small_network_goes_through(seed):
     rows = rates._question(features, features, {"scheme": "codebook", "bias_correction": True}, [1, 2], 0)
     assert [row["bits"] for row in rows] == [1]  # two centroids a bit more and the rate is beyond HIGHEST
     assert all(row["low"] <= row["predicted"] <= row["high"] for row in rows)
-    (line,) = fewest_bits.fewest_bits(
-        features, halves=5, schemes=["affine"], losses=[0.05], models=[rates.POSTERIOR], corrections=[False], seed=seed
-    )
-    assert line["chosen"] == 5
-    assert line["kept"] >= 0.6
-    assert line["fewer_kept"] <= line["kept"]
-    assert line["mean_bits"] >= line["enough_bits"]
+
+
+def test_the_chosen_width_is_held_against_the_other_half(seed, monkeypatch):
+    """Bounds and losses made up: what is asked for, of which half, and how it is counted."""
+    features, _ = halves(seed)
+    (record,) = predict(features, scheme="affine", bits=[3])
+    losses = {1: 0.3, 2: 0.04, 3: 0.06, **dict.fromkeys(range(4, 17), 0.0)}
+    asked, fitted_half = [], []
+
+    def bounded(subject, schemes, bits, *, confidence, **ask):
+        asked.append((tuple(schemes), bits, confidence, ask["test_size"], ask["bias_correction"]))
+        fitted_half.append(subject)
+        made = [replace(record, bits=B, rate=float(B)) for B in (2, 3, 4)]
+        return made, [0.2, 0.05, 0.01] if len(asked) < 3 else [0.2, 0.2, 0.01]
+
+    def measure(other, *, compressed_by, scheme, bits, bias_correction):
+        assert compressed_by is fitted_half[-1]
+        assert len(other.labels) == 1000
+        assert not np.array_equal(other.features, compressed_by.features)
+        assert (scheme, bias_correction, list(bits)) == ("affine", True, list(range(1, 17)))
+        return [replace(record, bits=B, distortion=losses[B]) for B in bits]
+
+    monkeypatch.setattr(fewest_bits, "bounded", bounded)
+    monkeypatch.setattr(fewest_bits, "measure", measure)
+    options: dict = {"schemes": ["affine"], "losses": [0.05], "models": [rates.POSTERIOR], "corrections": [True]}
+    (line,) = fewest_bits.fewest_bits(features, halves=4, seed=seed, **options)
+    assert asked == [(("affine",), None, 0.95, 1000, True)] * 4
+    assert (line["chosen"], line["kept"], line["fewer_kept"]) == (4, 0.5, 0.5)  # 3, 3, 4, 4 bits: 3 loses .06, 2 bits .04
+    assert (line["mean_bits"], line["enough_bits"]) == (3.5, 2.0)
 
 
 def test_the_least_loss_is_counted():
@@ -113,12 +136,20 @@ def test_the_least_loss_is_counted():
 
 
 def test_the_best_step_wins_on_the_images_that_did_not_choose_it():
-    table = best_step.compared([row | {"all": 0} for row in best_step.measured()], "all")[0]
+    rows = best_step.measured()
+    assert len({(r["problem"], r["granularity"], r["bits"], r["step"]) for r in rows}) == len(rows) == 5 * 2 * 5 * 3
+    plain = [r for r in shipped_table(rates.NAME) if r["scheme"] == "symmetric" and not (r["bias"] or r["bias_correction"])]
+    (one,) = [
+        r for r in plain if (r["network"], r["model"], r["granularity"], r["bits"]) == ("ResNet-20", "posterior", "tensor", 2)
+    ]
+    assert rows[0]["distortion"] == one["distortion"]
+    assert rows[0]["standard_error"] == pytest.approx(np.sqrt((one["flip_rate"] - one["distortion"] ** 2) / one["n"]))
+    table = best_step.compared([row | {"all": 0} for row in rows], "all")[0]
     assert table["distortion"] < min(table["largest weight"], table["squared error"])
 
 
 def test_the_front_has_nothing_beside_it():
-    rows = [{"rate": r, "predicted": p} for r, p in [(1, 5.0), (2, 6.0), (2, 3.0), (3, 3.0), (4, 0.0), (5, -1.0)]]
+    rows = [{"rate": r, "predicted": p} for r, p in [(1, 5.0), (2, 4.0), (2, 3.0), (3, 3.0), (4, 0.0), (5, -1.0)]]
     assert [(one["rate"], one["predicted"]) for one in rate_distortion.front(rows)] == [(1, 5.0), (2, 3.0), (4, 0.0)]
 
 

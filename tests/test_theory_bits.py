@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 import theory.__main__
 from tests.problems import random_problem
+from theory import choose
 from theory.choose import bits
 from theory.prediction import predict
 from theory.setting.errors import InputError
@@ -61,6 +62,18 @@ def test_none_qualifies_is_an_answer(tmp_path, capsys):
     assert found["closest"].bits == 3
     assert theory.__main__.main([*ask, "--json"]) == 3
     assert '"chosen": null' in capsys.readouterr().out
+
+
+def test_the_bound_and_not_the_prediction_decides(monkeypatch):
+    """Records made up: little loss predicted with little known, and the other way round."""
+    (one,) = predict(KNOWN, scheme="symmetric", bits=[3])
+    made = [replace(one, bits=B, distortion=D, rate=rate) for B, D, rate in ((2, 0.0, 2.0), (3, 0.009, 3.0), (4, 0.002, 4.0))]
+    monkeypatch.setattr(choose, "bounded", lambda *args, **ask: (made, [0.03, 0.0095, 0.012]))
+    found = bits(KNOWN, scheme="symmetric", max_loss=0.01)
+    assert found["chosen"].bits == 3
+    none = bits(KNOWN, scheme="symmetric", max_loss=0.001)
+    assert none["chosen"] is None
+    assert none["closest"].bits == 3
 
 
 def test_several_schemes_each_with_the_options_and_widths_it_has():

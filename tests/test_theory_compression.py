@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from theory.setting.compression import UNIFORM, codebook, codec, compress, huffman
+from theory.setting.compression import BREAKDOWN, UNIFORM, codebook, codec, compress, huffman
 from theory.setting.errors import InputError
 
 torch = pytest.importorskip("torch")
@@ -419,3 +419,25 @@ def test_a_finer_grid_clips():
     layer = compress(W, "optimal", 3, k=128)
     np.testing.assert_allclose(layer.weights, [[0.5, 1 / 3, -1 / 3]], rtol=1e-6)
     np.testing.assert_array_equal(compress(W, "optimal", 3).weights, compress(W, "symmetric", 3).weights)
+
+
+def test_bits_by_hand():
+    """Sixteen weights: codes, centroids, tables and the bits of runs counted on paper."""
+    W = np.array([[1.0, 0, 0, 0, 2.0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 3.0]])
+    assert compress(W, "codebook", 2).rate_breakdown == dict.fromkeys(BREAKDOWN, 0) | {"codes": 32, "codebook": 4 * 32}
+    pruned = compress(W, "deep-compression", 2, sparsity=13 / 16).rate_breakdown
+    # runs of 0, 3 and 10 zeros: three symbols once each cost 1 + 2 + 2 bits, and so do the three centroids used
+    assert pruned == dict.fromkeys(BREAKDOWN, 0) | {"codes": 5, "positions": 5, "codebook": 128, "tables": 8 * (4 + 32)}
+    none = compress(W, "deep-compression", 2, sparsity=1.0).rate_breakdown
+    assert none == dict.fromkeys(BREAKDOWN, 0) | {"codebook": 128, "tables": 8 * 36}
+
+
+def test_steps_of_schemes_without_one_have_the_variance_of_their_errors():
+    W = np.random.default_rng(0).standard_normal((3, 20))
+    layer = compress(W, "prune", sparsity=0.5)
+    np.testing.assert_allclose(layer.steps**2 / 12, np.mean((layer.weights - W) ** 2))
+
+
+def test_huffman_words_are_canonical():
+    """Lengths 2, 1, 3, 3: the words 10, 0, 110, 111."""
+    assert huffman.encode(np.array([0, 1, 2, 3]), np.array([2, 1, 3, 3])).tolist() == [1, 0, 0, 1, 1, 0, 1, 1, 1]

@@ -144,6 +144,9 @@ def test_the_noise_of_both_is_the_derived_one(seed):
     heads = layer.weights
     What, step = heads[:, 7:14], integer.input_grid(problem, 4)[0]
     added = heads @ subject.covariances @ heads.T - What @ problem.covariances @ What.T
+    noisy = integer.noisy(problem, 4, corrected=True)
+    np.testing.assert_allclose(noisy.covariances - problem.covariances, step**2 / 12 * np.eye(7), atol=1e-12)
+    np.testing.assert_allclose(noisy.means, problem.means - problem.mean_feature)
     np.testing.assert_allclose(added, np.asarray(evaluate("input_noise")(step=step, w_w=What @ What.T)), rtol=1e-9, atol=1e-12)
     z, y = draw(problem, 50, np.random.default_rng(seed))
     features = Features(features=z + 1.0, labels=y, weights=problem.weights, bias=problem.bias)
@@ -171,3 +174,27 @@ def test_wrong_accounts_are_refused(seed):
     honest, wrong = np.array(z).T
     assert rejected(honest) == 0, z
     assert rejected(wrong) == 2, z
+
+
+@pytest.mark.parametrize("K", [2, 4])
+def test_the_risk_before_is_that_of_the_clean_layer(K, seed):
+    problem = synthetic(classes=K, features=16, separation=2.5, layer="perturbed", seed=seed)
+    asked: dict = dict(scheme="integer", bits=[4], activation_bits=8)
+    (expected,), (actual,) = (predict(problem, errors=errors, **asked) for errors in ("expected", "actual"))
+    assert expected.risk_before == pytest.approx(actual.risk_before, abs=1e-4)  # drawn points know it to 1e-3
+
+
+def test_a_row_of_zeros_keeps_its_bias_and_sums_stay_in_32_bits(seed):
+    rng = np.random.default_rng(seed)
+    W, bias = 0.1 * rng.standard_normal((3, 30)), np.array([0.0, 0.0, 0.04])
+    W[2] = 0
+    z = rng.standard_normal((4000, 30))
+    y = np.argmax(z @ W.T + bias, 1)
+    features = Features(features=z, labels=y, weights=W, bias=bias)
+    losses = [
+        measure(features, scheme="integer", bits=[8], activation_bits=8, per_channel=x)[0].distortion for x in (True, False)
+    ]
+    assert losses[0] < losses[1] + 0.005
+    large = Features(features=np.ones((2, 200)), labels=np.array([0, 1]), weights=np.ones((2, 200)), bias=np.zeros(2))
+    with pytest.raises(InputError, match="sums 32 bits hold"):
+        measure(large, scheme="integer", bits=[8], activation_bits=16)

@@ -133,6 +133,25 @@ def test_a_tie_goes_to_the_largest_step():
     assert layer.steps[0] == 1.0
 
 
+@pytest.mark.parametrize("K", [2, 3])
+def test_a_tie_of_the_distortion_goes_to_the_largest_step(K):
+    """Weights of -1, 0 and 1 without a bias: every step makes the same decisions."""
+    weights = np.array([[1.0, 0.0, -1.0, 1.0], [0.0, 1.0, 1.0, -1.0], [1.0, -1.0, 0.0, 1.0]])[:K]
+    problem = replace(random_problem(4, 1, K=K), weights=weights, bias=np.zeros(K))
+    (layer,) = question("optimal").layers(problem, [2])
+    assert layer.steps[0] == 1.0
+
+
+def test_the_best_step_by_a_given_temperature(seed):
+    """Of features with labels and without: least of the distortions predicted at that temperature."""
+    features = sample(random_problem(6, seed, K=4), 1500, seed)
+    for labels in (features.labels, np.full(1500, -1)):
+        subject = replace(features, labels=labels)
+        (best,) = predict(subject, scheme="optimal", bits=[2], temperature=5.0)
+        layers = np.stack([compress(features.weights, "optimal", 2, k=k).weights for k in range(1, 257)])
+        assert best.distortion == pytest.approx(distortions(subject, layers, 5.0).min(), abs=1e-12)
+
+
 def test_schemes_without_a_step_have_their_own_errors(seed):
     """Expected errors of pruning: gain and variance of this layer's; simulation has no law for them and says so."""
     problem = random_problem(8, seed, K=4)
@@ -167,6 +186,7 @@ def test_statistics_of_a_corrected_layer(seed):
         ({"scheme": "prune", "bits": [3], "sparsity": 0.5}, "bits: expected none"),
         ({"scheme": "prune-structured", "sparsity": 0.5, "unit": "map", "map_size": 0}, "map_size"),
         ({"scheme": "symmetric", "bits": [3], "sharpness": 3}, "sharpness"),
+        ({"scheme": "symmetric", "bits": [3], "map_size": 2}, "map_size: expected none"),
     ],
 )
 def test_options_are_checked(options, named):

@@ -107,6 +107,13 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     return Calibration(float(np.exp(s)), float(1 / np.sqrt(total)) if total > 0 else np.inf)
 
 
+def calibration_of(features: Features, temperature: float | None) -> Calibration:
+    """The temperature given, or fitted to the labels."""
+    if temperature is not None:
+        return Calibration(temperature, 0.0)
+    return calibrate(features.head_logits(), features.labels)
+
+
 def found(calibration: Calibration) -> bool:
     """Whether the likelihood has a maximum, inside the range looked at."""
     return bool(np.isfinite(calibration.log_error))

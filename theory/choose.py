@@ -21,7 +21,7 @@ LAYERS = 32  # a compiled call
 
 
 @in_float64
-def distortions(subject: Problem | Features, layers: np.ndarray) -> np.ndarray:
+def distortions(subject: Problem | Features, layers: np.ndarray, temperature: float | None = None) -> np.ndarray:
     """(B,) predicted distortions of known layers (B, rows, d) of one problem, good enough to choose the least: of more than two
     classes by orthants at common points, of mixtures along common lines, few for all layers and more for the best of them.
 
@@ -29,9 +29,9 @@ def distortions(subject: Problem | Features, layers: np.ndarray) -> np.ndarray:
         InputError: features without labels, whose temperature is not known.
     """
     if isinstance(subject, Features):
-        if not subject.labelled:
-            raise InputError("labels: missing, expected of features whose least distortion is asked for")
-        given = calibrated.posteriors(subject, calibrated.calibrate(subject.head_logits(), subject.labels))
+        if temperature is None and not subject.labelled:
+            raise InputError("labels: missing, expected of features whose least distortion is asked for (or a temperature)")
+        given = calibrated.posteriors(subject, calibrated.calibration_of(subject, temperature))
         return np.array([float(given.count(What).distortion @ given.priors) for What in layers])
     if subject.components is None and subject.classes == 2:
         return _two(subject, layers)
@@ -39,7 +39,8 @@ def distortions(subject: Problem | Features, layers: np.ndarray) -> np.ndarray:
         return np.concatenate([_lines(subject, layers[i : i + LAYERS]) for i in range(0, len(layers), LAYERS)])
     values = _orthants if subject.components is None else _components
     found = values(subject, layers, COARSE)
-    best = np.sort(np.argsort(found, kind="stable")[:BEST])
+    order = np.lexsort((-np.arange(len(layers)), np.round(found, 13)))  # of equal ones the last
+    best = np.sort(order[:BEST])
     out = np.full(len(layers), np.inf)
     out[best] = values(subject, layers[best], FINE)
     return out

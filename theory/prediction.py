@@ -103,7 +103,7 @@ def predict(
     if temperature is not None:
         temperature = _temperature(given, errors, temperature)
     subject: Problem | Features = asked.of(given.restrict(classes))
-    plain, layers = subject, asked.layers(subject, bits)
+    plain, layers = subject, asked.layers(subject, bits, temperature)
     compressed = layers
     law = "adapted" if errors == "expected" and not layers[0].stepped else errors  # without a step: the layer's own errors
     methods = _methods(subject, law)
@@ -277,10 +277,7 @@ def _posterior_counts(
     features: Features, layers: list[Compressed], temperature: float | None
 ) -> tuple[np.ndarray, list[Outcome]]:
     """Known layers on features whose labels follow calibrated posteriors; these also give the priors."""
-    if temperature is None:
-        calibration = calibrated.calibrate(features.head_logits(), features.labels)
-    else:
-        calibration = calibrated.Calibration(temperature, 0.0)
+    calibration = calibrated.calibration_of(features, temperature)
     given = calibrated.posteriors(features, calibration)
     misfit, priors, before = calibrated.misfit_of(features, given), given.priors, given.before()
     notes = {"temperature": calibration.temperature, "log_temperature_error": calibration.log_error, "misfit": misfit}
@@ -316,17 +313,18 @@ def _of_integers(
     noisy = integer.noisy(problem, bits, corrected)
     if problem.classes == 2:
         _, inputs, _, error = binary.known(pair_of(lifted), margin(W, lifted.bias)[0])
-        pair = pair_of(noisy)
+        before, pair = np.asarray(binary.class_risk(binary.margin(pair_of(problem)))), pair_of(noisy)
         used, weights = expected_average(pair, binary.margin(pair), Errors(layer.steps), method, seed)
         how = "binary_risk"
     else:
         (first,) = multiclass.known(lifted, W[None], seed=seed)
         weights = multiclass.expected(noisy, layer.steps, method=method, seed=seed)
         used, inputs, error, how = weights.method, first.distortion, first.error, first.method
+        before = first.before
     average = Average(inputs + weights.distortion, drawn.average.flips, error + weights.error)
     shift = (average.distortion - drawn.average.distortion) @ problem.priors
     draws = drawn.draws._replace(distortion=drawn.draws.distortion + shift)
-    return drawn._replace(method=used, average=average, draws=draws, notes={"quantized_inputs": how})
+    return drawn._replace(method=used, before=before, average=average, draws=draws, notes={"quantized_inputs": how})
 
 
 def _mixtures(problem: Problem, layers: list[Compressed], seed: int) -> list[Outcome]:

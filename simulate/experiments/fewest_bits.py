@@ -70,7 +70,9 @@ def fewest_bits(
                         cell = found.setdefault((model, scheme, corrected, most), [])
                         if chosen is not None:
                             B = records[chosen].bits or 0
-                            enough = min(width for width, loss in losses_at.items() if loss <= most)
+                            enough = min(
+                                (width for width, loss in losses_at.items() if loss <= most), default=max(losses_at) + 1
+                            )
                             cell.append((B, losses_at[B] <= most, losses_at.get(B - 1, np.inf) <= most, enough))
     rows = []
     for (model, scheme, corrected, most), cell in found.items():

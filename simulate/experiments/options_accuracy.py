@@ -90,12 +90,12 @@ def counted(
             if how == "independent":
                 apart = integer.input_grid(problem, width or 0)[0] / np.sqrt(12) * np.linalg.norm(W, axis=1)
                 apart = apart * rng.standard_normal((CHUNK, len(W)))
-            u = (z if how == "independent" else inputs[width]).reshape(-1, EACH, d)
+            u, clean = inputs[width].reshape(-1, EACH, d), (z if how == "independent" else inputs[width]) @ W.T
             for k, step in enumerate(steps[j]):
                 E = step[:, None] * (rng.random((len(u), *W.shape)) - (1.0 if how == "floor" else 0.5))
                 bias = b - (E @ zbar if options["bias_correction"] else np.zeros((len(u), 1)))
-                logits = u @ (W + E).transpose(0, 2, 1) + bias[:, None]
-                after = decide(logits.reshape(CHUNK, -1) + apart) != y
+                logits = u @ E.transpose(0, 2, 1) + bias[:, None]
+                after = decide(logits.reshape(CHUNK, -1) + clean + apart) != y
                 shift = (after.astype(float) - wrong).reshape(-1, EACH).mean(1)
                 sums[:, j, k] += shift.sum(), np.sum(shift**2)
     networks = chunks * CHUNK // EACH

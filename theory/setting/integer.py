@@ -48,6 +48,10 @@ def codes(subject: Problem | Features, z: np.ndarray, bits: int) -> np.ndarray:
 def sums(subject: Problem | Features, layer: Compressed, p: np.ndarray, bits: int, corrected: bool) -> np.ndarray:
     """(n, rows) the integer sums q p + bias, exactly, those of rows with steps of their own times these."""
     total = p.astype(np.int64) @ layer.parts["codes"].T + whole_bias(subject, layer, bits, corrected).astype(np.int64)
+    if np.abs(total).max(initial=0) >= 2**31:
+        raise InputError(
+            f"activation_bits: expected codes whose sums 32 bits hold, got up to {np.abs(total).max():.3g} with {bits} bits"
+        )
     return total if np.ptp(layer.steps) == 0 else total * products(layer.steps, 1.0)
 
 

@@ -19,6 +19,7 @@ from theory.setting.problem import Problem
 
 Subject = TypeVar("Subject", bound=Problem | Features)
 FEW = 16  # layers held at once
+ROUNDING = 1e-13  # distortion, or squared error over the squared weights, within which two steps are as good
 
 
 class Options(TypedDict, total=False):
@@ -54,8 +55,11 @@ class Question:
     bias_correction: bool = False
     activation_bits: int | None = None
 
-    def layers(self, subject: Problem | Features, bits: Sequence[int] | None) -> list[Compressed]:
-        """The compressed layer at each width, of weights that already hold the bias where it is asked for.
+    def layers(
+        self, subject: Problem | Features, bits: Sequence[int] | None, temperature: float | None = None
+    ) -> list[Compressed]:
+        """The compressed layer at each width, of weights that already hold the bias where it is asked for. The temperature,
+        where given, is that of the posteriors by which features say the distortion of a step.
 
         Raises:
             InputError: widths or options that the scheme does not have.
@@ -70,11 +74,11 @@ class Question:
                 options |= {"unit": self.unit, "map_size": self.map_size}
             if self.scheme == "optimal":
                 assert width is not None  # check_bits has seen to it
-                options["k"] = self._finest(subject, width)
+                options["k"] = self._finest(subject, width, temperature)
             found.append(compress(subject.weights, self.scheme, width, **options))
         return found
 
-    def _finest(self, subject: Problem | Features, bits: int) -> int:
+    def _finest(self, subject: Problem | Features, bits: int, temperature: float | None) -> int:
         """k of ``optimal``: the largest one of the least predicted distortion or squared error."""
         ks = range(1, uniform.PER_STEP + 1)
 
@@ -88,8 +92,10 @@ class Question:
 
             some = FEW if isinstance(subject, Features) else len(ks)  # layers of networks with features can be large
             parts = [ks[i : i + some] for i in range(0, len(ks), some)]
-            costs = np.concatenate([distortions(subject, np.stack([layer(k) for k in part])) for part in parts])
-        return ks[len(ks) - 1 - int(np.argmin(costs[::-1]))]
+            costs = np.concatenate([distortions(subject, np.stack([layer(k) for k in part]), temperature) for part in parts])
+        scale = float(np.sum(subject.weights**2)) if self.criterion == "mse" else 1.0
+        alike = costs <= costs.min() + ROUNDING * scale
+        return ks[int(np.flatnonzero(alike)[-1])]
 
     def of(self, subject: Subject) -> Subject:
         """The problem or features as the compressed layer meets them: the bias a weight, the origin moved. (Of ``integer`` as

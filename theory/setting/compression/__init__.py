@@ -115,7 +115,7 @@ def compress(
     """
     check_bits(scheme, bits)
     known = SCHEMES[scheme]
-    _check(scheme, known, per_channel, sparsity, unit)
+    _check(scheme, known, per_channel, sparsity, unit, map_size)
     if scheme != "optimal" and k != uniform.PER_STEP:
         raise InputError(f"k: expected none for scheme {scheme}, got {k}")
     largest = float(np.abs(weights).max())
@@ -144,13 +144,17 @@ def compress(
     )
 
 
-def _check(scheme: str, known: Scheme, per_channel: bool, sparsity: float | None, unit: str | None) -> None:
+def _check(
+    scheme: str, known: Scheme, per_channel: bool, sparsity: float | None, unit: str | None, map_size: int | None
+) -> None:
     if per_channel and not known.per_channel:
         raise InputError(f"per_channel: expected none for scheme {scheme}, which has no steps")
     if known.sparsity and (sparsity is None or not 0 <= sparsity <= 1):
         raise InputError(f"sparsity: expected a fraction from 0 to 1 for scheme {scheme}, got {sparsity}")
     if not known.sparsity and sparsity is not None:
         raise InputError(f"sparsity: expected none for scheme {scheme}, got {sparsity}")
+    if not known.unit and map_size is not None:
+        raise InputError(f"map_size: expected none for scheme {scheme}, got {map_size}")
     if known.unit == (unit is None):
         raise InputError(f"unit: expected {'one' if known.unit else 'none'} for scheme {scheme}, got {unit}")
 

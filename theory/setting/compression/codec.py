@@ -68,9 +68,10 @@ def decode(data: bytes, name: str = "the file") -> tuple[np.ndarray, np.ndarray]
 
 
 def products(steps: np.ndarray, input_step: float) -> np.ndarray:
-    """(rows,) of the steps of the rows and of integer inputs, what their bias counts; a row of zeros has none, and counts in
-    steps of the inputs."""
-    return np.where(steps > 0, steps, 1.0) * input_step
+    """(rows,) of the steps of the rows and of integer inputs, what their bias counts; a row of zeros has no step of its own and
+    counts by the least of the others."""
+    least = steps[steps > 0].min() if np.any(steps > 0) else 1.0
+    return np.where(steps > 0, steps, least) * input_step
 
 
 def _sections(layer: Compressed) -> dict[str, np.ndarray]:
