@@ -55,7 +55,7 @@ def mixed(seed: int, K: int, M: int = 3, d: int = 5, rows: int | None = None, pe
     return replace(base, components=parts)
 
 
-@pytest.mark.parametrize(("K", "per_class"), [(2, False), (4, False), (4, True)])
+@pytest.mark.parametrize(("K", "per_class"), [(2, False), (4, False), pytest.param(4, True, marks=pytest.mark.slow)])
 def test_predictions_are_what_is_simulated(seed, K, per_class):
     """Known and random layers; the moments alone, taken as Gaussian, are seen to be wrong."""
     scores, wrong = [], []
@@ -170,7 +170,7 @@ def test_the_better_model_is_found_on_the_other_half(seed):
     assert gap["gaussian"] > 1.5 * min(gap["mixture"], gap["resampled"])
 
 
-@pytest.mark.parametrize("model", ["mixture", "resampled"])
+@pytest.mark.parametrize("model", [pytest.param("mixture", marks=pytest.mark.slow), "resampled"])
 def test_the_statistics_source_is_the_spread_over_samples(seed, model):
     """Fitted again on 25 other samples: the predicted distortion varies about as much as it says, a mixture less."""
     found, said = [], []

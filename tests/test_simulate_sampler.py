@@ -156,6 +156,7 @@ def test_standard_errors_are_honest(seed):
     assert ((total > 30.3) & (total < 102.7)).all(), total  # chi2.ppf([5e-4, 0.9995], 60)
 
 
+@pytest.mark.slow
 def test_blocks_and_problems_side_by_side_count_the_same(monkeypatch):
     """What a GPU does; here by asking for it."""
     problems = [random_problem(7, i, K=3) for i in range(5)]
