@@ -7,7 +7,7 @@ import numpy as np
 
 from figures.compare import row
 from figures.style import size
-from simulate.experiments.rates import IMAGENET, POSTERIOR
+from simulate.experiments.rates import IMAGENET, POSTERIOR, counting_error
 from simulate.experiments.rates import NAME as TABLE
 from simulate.experiments.real import shipped_table
 
@@ -46,7 +46,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             for one in rows:
                 if any(one[key] != wanted[key] for key in KEYS):
                     continue
-                error = float(np.sqrt(max(one["flip_rate"] - one["distortion"] ** 2, 0.0) / one["n"]))
+                error = counting_error(one)
                 table.append(
                     {"panel": panel, "curve": label, "network": one["network"], "bits": one["bits"]}
                     | {key: one[key] for key in ("predicted", "low", "high", "distortion")}

@@ -8,7 +8,7 @@ import numpy as np
 
 from figures.compare import join, row
 from figures.style import size
-from simulate.experiments.rates import HIGHEST, POSTERIOR, PRUNED, UNITS
+from simulate.experiments.rates import HIGHEST, POSTERIOR, PRUNED, UNITS, counting_error
 from simulate.experiments.rates import NAME as TABLE
 from simulate.experiments.real import shipped_table
 from simulate.generator import synthetic
@@ -59,7 +59,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         wanted = {key: options.get(key) for key in ("scheme", "sparsity", "unit", "criterion", "activation_bits")}
         for one in plain:
             if all(one[key] == value for key, value in wanted.items()):
-                error = float(np.sqrt(max(one["flip_rate"] - one["distortion"] ** 2, 0.0) / one["n"]))
+                error = counting_error(one)
                 keys = ("bits", "rate", "predicted", "low", "high")
                 seen = {"seen": one["distortion"], "standard_error": error}
                 table.append({"problem": NETWORK, "curve": label} | {key: one[key] for key in keys} | seen)

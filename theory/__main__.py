@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from theory.setting.door import Parser, add_question, add_seed, positive, print_json, question_of, run, whole_number
 
@@ -70,17 +71,19 @@ def _add_law(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _law_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`_add_law` and the seed read, by keyword."""
+    return {name: getattr(arguments, name) for name in ("errors", "test_size", "temperature", "seed")}
+
+
 def _predict(arguments: argparse.Namespace) -> None:
     from theory.prediction import predict
     from theory.setting.record import show
 
     records = predict(
         arguments.statistics,
-        errors=arguments.errors,
         method=arguments.method,
-        test_size=arguments.test_size,
-        temperature=arguments.temperature,
-        seed=arguments.seed,
+        **_law_of(arguments),
         **question_of(arguments),
     )
     show(records, as_json=arguments.json)
@@ -93,10 +96,7 @@ def _bits(arguments: argparse.Namespace) -> int:
     found = bits(
         arguments.statistics,
         max_loss=arguments.max_loss,
-        errors=arguments.errors,
-        test_size=arguments.test_size,
-        temperature=arguments.temperature,
-        seed=arguments.seed,
+        **_law_of(arguments),
         **question_of(arguments),
     )
     if arguments.json:

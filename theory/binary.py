@@ -171,9 +171,10 @@ def _after(at: Margin, by: Change) -> Margin:
     return Margin(at.m + by.a, jnp.where(s <= 1e-7 * at.s, 0.0, s), *at[2:])
 
 
-def known(pair: Pair, w: np.ndarray) -> tuple[Change, np.ndarray, np.ndarray, float]:
-    """What the known margin weights w (d,) do: their change, distortion and flips by class (2,), the error of the first."""
-    at, by, after = margin(pair), change(pair, jnp.asarray(w - pair.w), jnp.zeros(())), margin(pair._replace(w=jnp.asarray(w)))
+def known(pair: Pair, at: Margin, w: np.ndarray) -> tuple[Change, np.ndarray, np.ndarray, float]:
+    """What the known margin weights w (d,) do: their change, distortion and flips by class (2,), the error of the first. ``at``
+    is the margin of the pair."""
+    by, after = change(pair, jnp.asarray(w - pair.w), jnp.zeros(())), margin(pair._replace(w=jnp.asarray(w)))
     error = float(rounding(pair, at) + rounding(pair._replace(w=jnp.asarray(w)), after))
     return by, np.asarray(class_distortion(at, by, after)), np.asarray(class_flips(at, by, after)), error
 

@@ -48,7 +48,8 @@ def distortions(subject: Problem | Features, layers: np.ndarray, temperature: fl
 
 def _two(problem: Problem, layers: np.ndarray) -> np.ndarray:
     pair = binary.pair_of(problem)
-    return np.array([float(binary.known(pair, margin(What, problem.bias)[0])[1] @ pair.priors) for What in layers])
+    at = binary.margin(pair)
+    return np.array([float(binary.known(pair, at, margin(What, problem.bias)[0])[1] @ pair.priors) for What in layers])
 
 
 def _orthants(problem: Problem, layers: np.ndarray, n: int) -> np.ndarray:

@@ -312,8 +312,10 @@ def _of_integers(
     lifted, W = integer.unrounded(problem, bits)
     noisy = integer.noisy(problem, bits, corrected)
     if problem.classes == 2:
-        _, inputs, _, error = binary.known(pair_of(lifted), margin(W, lifted.bias)[0])
-        before, pair = np.asarray(binary.class_risk(binary.margin(pair_of(problem)))), pair_of(noisy)
+        both, pair = pair_of(lifted), pair_of(noisy)
+        at = binary.margin(both)
+        _, inputs, _, error = binary.known(both, at, margin(W, lifted.bias)[0])
+        before = np.asarray(binary.class_risk(at))
         used, weights = expected_average(pair, binary.margin(pair), Errors(layer.steps), method, seed)
         how = "binary_risk"
     else:
@@ -340,7 +342,7 @@ def _mixtures(problem: Problem, layers: list[Compressed], seed: int) -> list[Out
 
 
 def _actual(problem: Problem, pair: Pair, at: Margin, layer: Compressed, method: str | None, seed: int) -> Outcome:
-    by, distortion, flips, error = binary.known(pair, margin(layer.weights, problem.bias)[0])
+    by, distortion, flips, error = binary.known(pair, at, margin(layer.weights, problem.bias)[0])
     average = Average(distortion, flips, error)
     variance = 0.0
     if problem.counts is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from simulate.experiments.rates import IMAGENET, NAME, POSTERIOR
+from simulate.experiments.rates import IMAGENET, NAME, POSTERIOR, counting_error
 from simulate.experiments.real import shipped_table
 from simulate.generator import synthetic
 from simulate.monte_carlo import run
@@ -48,7 +48,7 @@ def measured() -> list[dict[str, Any]]:
         names = [n for n, o in STEPS.items() if o["scheme"] == one["scheme"] and o.get("criterion") == one["criterion"]]
         if names and one["model"] == POSTERIOR and not one["bias_correction"] and not one["bias"] and one["bits"] in BITS:
             row = {"problem": one["network"], "granularity": one["granularity"], "bits": one["bits"], "step": names[0]}
-            error = float(np.sqrt(max(one["flip_rate"] - one["distortion"] ** 2, 0.0) / one["n"]))
+            error = counting_error(one)
             rows.append(row | {"distortion": one["distortion"], "standard_error": error})
     return rows
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from simulate.counting import measure
 from simulate.experiments.halves import held, overall, split, write_table
 from simulate.experiments.hypotheses import LARGEST
@@ -86,6 +88,11 @@ def _question(subject: Problem | Features, other: Features, options: dict, bits:
         row = {"scheme": one.scheme} | {key: options.get(key) for key in OPTIONS} | {"rate": one.rate}
         rows.append(row | held(one, n, seen.distortion, seen.flip_rate))
     return rows
+
+
+def counting_error(row: dict[str, Any]) -> float:
+    """Standard error of the distortion measured in a row, at most: as if every flip changed the correctness."""
+    return float(np.sqrt(max(row["flip_rate"] - row["distortion"] ** 2, 0.0) / row["n"]))
 
 
 def by(rows: Sequence[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
