@@ -5,14 +5,23 @@ import json
 import sys
 from collections.abc import Sequence
 
-from derivations import RESULTS
+from derivations.catalogue import RESULTS
+from derivations.compiled import FILE
+from derivations.jax_code import generate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="derivations", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(RESULTS)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    parser.add_argument(
+        "--write", action="store_true", help="write the code generated from all results, which the other rooms call"
+    )
     arguments = parser.parse_args(argv)
+    if arguments.write:
+        FILE.write_text(generate(RESULTS.values()))
+        print(f"{FILE.name}: {len(json.loads(FILE.read_text()))} formulas")
+        return 0
     unknown = [name for name in arguments.names if name not in RESULTS]
     if unknown:
         print(f"derivations: NAME: {unknown[0]!r} is not a result, expected one of {', '.join(RESULTS)}", file=sys.stderr)

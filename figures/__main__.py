@@ -3,17 +3,54 @@
 import sys
 from collections.abc import Sequence
 
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, run
+from theory.setting import interrupt
+
+if __name__ == "__main__":
+    interrupt.install("figures")
+
+from theory.setting.command_line import Parser, add_json, add_question, add_seed, print_json, print_table, question_of, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    return _mine(words[1:]) if words[:1] == ["mine"] else _all(words)
+
+
+def _mine(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog="figures mine", description="Your own problem: theory with its interval beside simulation or counting."
+    )
+    parser.add_argument("file", help="a statistics or a labelled features file (.npz)")
+    add_question(parser)
+    parser.add_argument(
+        "--errors", choices=("actual", "expected"), default="actual", help="of statistics: the layer at hand, or random errors"
+    )
+    parser.add_argument("--out", default="out", metavar="DIR", help="where mine.pdf, .png and .csv go (default out)")
+    add_seed(parser)
+
+    def work(a) -> None:
+        from figures.my_problem import mine
+
+        rows = mine(a.file, errors=a.errors, out=a.out, seed=a.seed, **question_of(a))
+        if a.json:
+            print_json(rows)
+            return
+        print_table(rows, ["quantity", "scheme", "bits", "method", "theory", "simulation", "standard_error", "z"])
+        print(f"{a.out}: mine.pdf, mine.png, mine.csv")
+
+    parser.set_defaults(run=work)
+    return run(parser, argv)
+
+
+def _all(argv: Sequence[str]) -> int:
     parser = Parser(prog="figures", description=__doc__)
     parser.add_argument(
         "names",
         nargs="*",
         metavar="NAME",
         help="distortion, failure_map, spread, actual_errors, quantization_errors, many_classes, slopes, real_pairs, "
-        "real_classes, real_margins, real_hypotheses, real_models, rate_distortion, choices, power (default: all)",
+        "real_classes, real_margins, real_hypotheses, real_models, rate_distortion, choices, power (default: "
+        "all); or `mine FILE`: your own problem, with options of its own",
     )
     parser.add_argument("--out", default="out", metavar="DIR", help="where PDF, PNG and CSV go (default out)")
     add_seed(parser)

@@ -6,12 +6,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import row
+from figures.compare import Cell, row
 from simulate.generator import synthetic
-from theory.prediction import expected_distortion, predict
-from theory.quantized_weights import gaussian_gain
-from theory.setting.compression import compress
-from theory.spread import Errors
+from theory.expectation import expected_distortion
+from theory.gaussian_quantizer import gaussian_gain
+from theory.integrals.network_draws import margin_errors
+from theory.prediction import predict
+from theory.setting.error_law import independent_errors
+from theory.setting.schemes import compress
 
 NAME = "actual_errors"
 BITS = (2, 3, 4, 5, 6)
@@ -32,8 +34,8 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             actual = predict(problem, scheme="symmetric", bits=BITS)
             for one in actual:
                 steps = compress(problem.weights, "symmetric", one.bits).steps
-                v, k4, k6 = Errors(steps).moments()
-                factor = gaussian_gain(float(problem.weights.std() / steps[0])) * (2 if kind == "tied rows" else 1)
+                v, k4, k6 = margin_errors(independent_errors(steps)).moments()
+                factor = gaussian_gain(float(problem.weights.std() / steps[0, 0])) * (2 if kind == "tied rows" else 1)
                 mean = expected_distortion(problem, v=v, k4=k4, k6=k6)
                 corrected = expected_distortion(problem, v=v * factor, k4=k4, k6=k6)
                 table.append(
@@ -54,17 +56,19 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             values = np.array([one["actual"] for one in cell])
             comparison.append(
                 row(
-                    NAME,
-                    kind,
-                    "distortion",
-                    2,
-                    FEATURES,
-                    "symmetric",
-                    width,
-                    "expected",
-                    "margin_quadrature",
-                    "approximation",
-                    np.mean([one["expected"] for one in cell]),
+                    Cell(
+                        NAME,
+                        kind,
+                        "distortion",
+                        2,
+                        FEATURES,
+                        "symmetric",
+                        width,
+                        "expected",
+                        "margin_quadrature",
+                        "approximation",
+                    ),
+                    float(np.mean([one["expected"] for one in cell])),
                     values.mean(),
                     values.std(ddof=1) / np.sqrt(len(values)),
                 )

@@ -5,7 +5,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import row
+from figures.compare import Cell, row
 from figures.style import size
 from simulate.experiments.rates import IMAGENET, POSTERIOR, counting_error
 from simulate.experiments.rates import NAME as TABLE
@@ -54,7 +54,17 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 )
                 details = (10, 64, one["scheme"], one["bits"], "actual", "posterior_count", "measured")
                 said = (one["predicted"], one["distortion"], error)
-                comparison.append(row(NAME, f"{one['network']}, {label}", "distortion", *details, *said))
+                comparison.append(
+                    row(
+                        Cell(
+                            NAME,
+                            f"{one['network']}, {label}",
+                            "distortion",
+                            *details,
+                        ),
+                        *said,
+                    )
+                )
     return table, comparison
 
 

@@ -1,29 +1,30 @@
 """The table that joins theory and simulation: one row a claim, with its z-score."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
 
 from theory.setting.record import Record
 
-COLUMNS: tuple[str, ...] = (
-    "figure",
-    "problem",
-    "quantity",
-    "K",
-    "d",
-    "scheme",
-    "bits",
-    "errors",
-    "method",
-    "claim",
-    "theory",
-    "simulation",
-    "standard_error",
-    "z",
-)
+
+class Cell(NamedTuple):
+    """What a row of the comparison is about."""
+
+    figure: str
+    problem: str
+    quantity: str
+    K: int
+    d: int
+    scheme: str
+    bits: int | None
+    errors: str
+    method: str
+    claim: str
+
+
+COLUMNS: tuple[str, ...] = (*Cell._fields, "theory", "simulation", "standard_error", "z")
 FAMILY_RATE = 1e-3  # chance that a true family of exact claims has a row counted as failed (Holm)
 
 
@@ -35,49 +36,29 @@ def join(figure: str, problem: str, K: int, d: int, claim: str, prediction: Reco
     }
     return [
         row(
-            figure,
-            problem,
-            quantity,
-            K,
-            d,
-            prediction.scheme,
-            prediction.bits,
-            prediction.errors,
-            prediction.method,
-            claim,
+            Cell(
+                figure,
+                problem,
+                quantity,
+                K,
+                d,
+                prediction.scheme,
+                prediction.bits,
+                prediction.errors,
+                prediction.method,
+                claim,
+            ),
             *values,
         )
         for quantity, values in pairs.items()
     ]
 
 
-def row(
-    figure, problem, quantity, K, d, scheme, bits, errors, method, claim, theory, simulation, standard_error
-) -> dict[str, Any]:
+def row(cell: Cell, theory: float, simulation: float, standard_error: float | None) -> dict[str, Any]:
     """One row; z is left empty where the simulation saw nothing to be uncertain about."""
     z = (simulation - theory) / standard_error if standard_error else None
-    return dict(
-        zip(
-            COLUMNS,
-            (
-                figure,
-                problem,
-                quantity,
-                K,
-                d,
-                scheme,
-                bits,
-                errors,
-                method,
-                claim,
-                float(theory),
-                float(simulation),
-                standard_error,
-                z,
-            ),
-            strict=True,
-        )
-    )
+    values = {"theory": float(theory), "simulation": float(simulation), "standard_error": standard_error, "z": z}
+    return cell._asdict() | values
 
 
 def holding(rows: Sequence[dict[str, Any]]) -> tuple[int, int]:

@@ -5,15 +5,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import join, row
-from figures.style import METHODS, REFERENCE, SIMULATION
+from figures.compare import Cell, join, row
+from figures.style import METHODS, REFERENCE, SIMULATION, points_or_bounds
+from simulate import run
 from simulate.experiments.averaging import distortions
 from simulate.generator import synthetic
-from simulate.monte_carlo import run
-from theory import binary
-from theory.prediction import expected_average, pair_of, predict
-from theory.setting.compression import compress
-from theory.spread import Errors
+from theory.expectation import average_of_two
+from theory.prediction import predict
+from theory.setting.schemes import compress
 
 NAME = "distortion"
 FEATURES, BITS, LAYERS = (8, 64, 512), (2, 3, 4, 5, 6, 7, 8), ("optimal", "perturbed")
@@ -35,15 +34,8 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             best = predict(problem, errors="expected", **question)
             counted = run(problem, errors="expected", **question)
             steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in BITS])
-            pair = pair_of(problem)
-            at = binary.margin(pair)
-            methods = {
-                method: [
-                    float(expected_average(pair, at, Errors(step), method, seed)[1].distortion @ pair.priors) for step in steps
-                ]
-                for method in METHODS
-            }
-            averaged = distortions(problem, steps, networks=2**22 // max(d, 64), seed=seed + 1, antithetic=True)
+            methods = {method: [average_of_two(problem, step, method, seed=seed)[1] for step in steps] for method in METHODS}
+            averaged = distortions(problem, steps[..., 0], networks=2**22 // max(d, 64), seed=seed + 1, antithetic=True)
             for i, width in enumerate(BITS):
                 reference, se = averaged[i].mean(), averaged[i].std(ddof=1) / np.sqrt(averaged.shape[1])
                 table.append(
@@ -66,16 +58,18 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 for method in ("delta_2", "marginal", "corrected_marginal"):
                     comparison.append(
                         row(
-                            NAME,
-                            name,
-                            "distortion",
-                            2,
-                            d,
-                            "symmetric",
-                            width,
-                            "expected",
-                            method,
-                            "approximation",
+                            Cell(
+                                NAME,
+                                name,
+                                "distortion",
+                                2,
+                                d,
+                                "symmetric",
+                                width,
+                                "expected",
+                                method,
+                                "approximation",
+                            ),
                             methods[method][i],
                             reference,
                             se,
@@ -88,16 +82,18 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             n = (estimate.n or 0) / 2
             comparison.append(
                 row(
-                    NAME,
-                    name,
-                    "risk",
-                    2,
-                    d,
-                    "symmetric",
-                    BITS[0],
-                    "actual",
-                    "binary_risk",
-                    "exact",
+                    Cell(
+                        NAME,
+                        name,
+                        "risk",
+                        2,
+                        d,
+                        "symmetric",
+                        BITS[0],
+                        "actual",
+                        "binary_risk",
+                        "exact",
+                    ),
                     prediction.risk_before,
                     estimate.risk_before,
                     np.sqrt(estimate.risk_before * (1 - estimate.risk_before) / n),
@@ -140,19 +136,11 @@ def _levels(axis, rows: list[dict[str, Any]]) -> None:
     for method, style in METHODS.items():
         axis.plot(bits, [100 * one[method] for one in rows], **style)
     for key, style, label in (
-        ("counted", SIMULATION, "counted (where above 2 SE)"),
+        ("counted", SIMULATION, "counted (arrows: upper bounds)"),
         ("averaged", REFERENCE, "exact risks averaged"),
     ):
-        seen = [one for one in rows if one[key] > 2 * one[f"{key}_standard_error"]]
-        error = np.array([1.96 * 100 * one[f"{key}_standard_error"] for one in seen])
-        value = np.array([100 * one[key] for one in seen])
-        axis.errorbar(
-            [one["bits"] + (0.18 if key == "counted" else 0.0) for one in seen],
-            value,
-            np.stack([np.minimum(error, 0.999 * value), error]),
-            label=label,
-            **style,
-        )
+        value, error = (100 * np.array([one[name] for one in rows]) for name in (key, f"{key}_standard_error"))
+        points_or_bounds(axis, np.array(bits) + (0.18 if key == "counted" else 0.0), value, error, label=label, **style)
     axis.set_yscale("log")
     axis.set_ylim(100 * min(one["averaged"] for one in rows) / 4, 100)
     axis.set_xticks(bits)

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import ListedColormap, LogNorm
 
-from figures.compare import row
+from figures.compare import Cell, row
 from figures.style import METHODS
 from simulate.experiments.accuracy import accuracy
 
@@ -23,16 +23,18 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         name = f"{one['layer']}, d = {one['d']}"
         comparison.append(
             row(
-                NAME,
-                name,
-                "distortion",
-                2,
-                one["d"],
-                "symmetric",
-                one["bits"],
-                "expected",
-                one["method"],
-                "approximation",
+                Cell(
+                    NAME,
+                    name,
+                    "distortion",
+                    2,
+                    one["d"],
+                    "symmetric",
+                    one["bits"],
+                    "expected",
+                    one["method"],
+                    "approximation",
+                ),
                 one["predict"],
                 one["reference"],
                 one["standard_error"],

@@ -7,8 +7,8 @@ import numpy as np
 
 from figures.compare import join
 from figures.style import SIMULATION, size
+from simulate import run
 from simulate.generator import synthetic
-from simulate.monte_carlo import run
 from theory.prediction import predict
 
 NAME = "many_classes"

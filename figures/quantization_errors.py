@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from simulate.experiments.halves import shipped
-from theory.quantized_weights import gaussian_moments
-from theory.setting.compression import compress
+from theory.gaussian_quantizer import gaussian_moments
+from theory.setting.schemes import compress
 
 NAME = "quantization_errors"
 BITS = (2, 3, 4, 5, 6)
@@ -21,7 +21,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     W, table = shipped()[0].weights, []
     for bits in BITS:
         layer = compress(W, "symmetric", bits)
-        scaled, weights = (layer.weights - W) / layer.steps[:, None], W / layer.steps[:, None]
+        scaled, weights = (layer.weights - W) / layer.steps, W / layer.steps
         counts, _ = np.histogram(scaled, BINS)
         table += [_line("histogram", bits=bits, low=float(x), count=int(n)) for x, n in zip(BINS[:-1], counts, strict=True)]
         table += [_moments("layer", e, w, bits=bits) for e, w in zip(scaled, weights, strict=True)]

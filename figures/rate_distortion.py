@@ -6,13 +6,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import join, row
+from figures.compare import Cell, join, row
 from figures.style import size
+from simulate import run
 from simulate.experiments.rates import HIGHEST, POSTERIOR, PRUNED, UNITS, counting_error
 from simulate.experiments.rates import NAME as TABLE
 from simulate.experiments.real import shipped_table
 from simulate.generator import synthetic
-from simulate.monte_carlo import run
 from theory.prediction import predict
 
 NAME = "rate_distortion"
@@ -65,7 +65,17 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 table.append({"problem": NETWORK, "curve": label} | {key: one[key] for key in keys} | seen)
                 details = (10, 64, one["scheme"], one["bits"], "actual", "posterior_count", "measured")
                 said = (one["predicted"], one["distortion"], error)
-                comparison.append(row(NAME, f"{NETWORK}, {label}", "distortion", *details, *said))
+                comparison.append(
+                    row(
+                        Cell(
+                            NAME,
+                            f"{NETWORK}, {label}",
+                            "distortion",
+                            *details,
+                        ),
+                        *said,
+                    )
+                )
     problem = synthetic(classes=CLASSES, features=FEATURES, separation=3.5, layer="perturbed", seed=seed)
     name = f"synthetic, {CLASSES} classes"
     for label, options, widths in questions():

@@ -5,8 +5,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import row
-from simulate.estimate import paired_error
+from figures.compare import Cell, row
+from simulate.estimates import paired_error
 from simulate.experiments.all_classes import shipped_classes
 from simulate.experiments.halves import shipped
 from theory.prediction import predict
@@ -55,16 +55,18 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             ):
                 comparison.append(
                     row(
-                        NAME,
-                        "ResNet-20, ten classes",
-                        quantity,
-                        10,
-                        problem.features,
-                        scheme,
-                        one.bits,
-                        "actual",
-                        one.method,
-                        "measured",
+                        Cell(
+                            NAME,
+                            "ResNet-20, ten classes",
+                            quantity,
+                            10,
+                            problem.features,
+                            scheme,
+                            one.bits,
+                            "actual",
+                            one.method,
+                            "measured",
+                        ),
                         theory,
                         value,
                         error,

@@ -5,7 +5,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import row
+from figures.compare import Cell, row
 from simulate.experiments.halves import overall
 from simulate.experiments.models import COUNTED, NOTHING
 from simulate.experiments.real import shipped_table
@@ -25,7 +25,19 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             error = float(np.sqrt(max(one["flip_rate"] - seen**2, 0.0) / one["n"]))
             problem = f"{one['network']}, {one['model']}, {one['granularity']}"
             details = (10, 64, one["scheme"], one["bits"], "actual", one["model"], "measured")
-            comparison.append(row(NAME, problem, quantity, *details, theory, seen, error))
+            comparison.append(
+                row(
+                    Cell(
+                        NAME,
+                        problem,
+                        quantity,
+                        *details,
+                    ),
+                    theory,
+                    seen,
+                    error,
+                )
+            )
     return table, comparison
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import row
+from figures.compare import Cell, row
 from figures.style import size
 from simulate.experiments.halves import predicted, shipped, summary
 
@@ -28,16 +28,18 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             se = one["standard_error"] if quantity == "distortion" else np.sqrt(one["flip_rate"] * (1 - one["flip_rate"]) / n)
             comparison.append(
                 row(
-                    NAME,
-                    name,
-                    quantity,
-                    2,
-                    problem.features,
-                    "symmetric",
-                    one["bits"],
-                    one["errors"],
-                    method,
-                    "measured",
+                    Cell(
+                        NAME,
+                        name,
+                        quantity,
+                        2,
+                        problem.features,
+                        "symmetric",
+                        one["bits"],
+                        one["errors"],
+                        method,
+                        "measured",
+                    ),
                     theory,
                     one[quantity],
                     float(se),

@@ -1,6 +1,5 @@
 """Making the figures: PDF, PNG and the numbers as CSV, and the comparison of theory and simulation."""
 
-import csv
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,8 @@ from figures import (
     spread,
     style,
 )
-from theory.setting.door import say
+from theory.setting.archive import write_csv
+from theory.setting.command_line import say
 from theory.setting.errors import InputError
 from theory.setting.precision import in_float64
 
@@ -92,12 +92,3 @@ def report(names: Sequence[str] = (), *, out: Path | str = "out", seed: int = 0)
         say(f"{i + 1}/{len(chosen)} {name}: {time.monotonic() - start:.0f} s")
     write_csv(out / "comparison.csv", comparison, compare.COLUMNS)
     return comparison
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)

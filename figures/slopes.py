@@ -6,15 +6,15 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import row
+from figures.compare import Cell, row
 from figures.style import REFERENCE, SIMULATION
+from simulate import run
 from simulate.experiments.textbook import textbook
 from simulate.generator import synthetic
-from simulate.monte_carlo import run
-from simulate.sequential import average_sequences
-from theory.laws import small_steps
+from simulate.sampling.ghk import average_sequences
 from theory.prediction import predict
-from theory.setting.compression import compress
+from theory.setting.schemes import compress
+from theory.small_steps import small_steps
 
 NAME = "slopes"
 K, D, BITS = 10, 64, (2, 3, 4, 6, 8)
@@ -63,16 +63,18 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         for name, method in (("predict", one.method), ("square_law", "square_law"), ("plain_mean", "plain_mean")):
             comparison.append(
                 row(
-                    NAME,
-                    f"perturbed, K = {K}, d = {D}",
-                    "distortion",
-                    K,
-                    D,
-                    "symmetric",
-                    one.bits,
-                    "expected",
-                    method,
-                    "approximation",
+                    Cell(
+                        NAME,
+                        f"perturbed, K = {K}, d = {D}",
+                        "distortion",
+                        K,
+                        D,
+                        "symmetric",
+                        one.bits,
+                        "expected",
+                        method,
+                        "approximation",
+                    ),
                     table[-1][name],
                     values[i],
                     errors[i],

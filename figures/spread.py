@@ -5,12 +5,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import row
+from figures.compare import Cell, row
 from figures.distortion import FEATURES, LAYERS, problem_of
 from figures.style import size
 from simulate.experiments.averaging import distortions
-from theory.prediction import network_law, predict
-from theory.setting.compression import compress
+from theory.expectation import network_law
+from theory.prediction import predict
+from theory.setting.schemes import compress
 
 NAME = "spread"
 BITS = (2, 4, 8)
@@ -25,10 +26,10 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         for d in FEATURES:
             problem = problem_of(d, layer, seed)
             steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in BITS])
-            simulated = distortions(problem, steps, networks=NETWORKS, seed=seed + 2)
+            simulated = distortions(problem, steps[..., 0], networks=NETWORKS, seed=seed + 2)
             records = predict(problem, scheme="symmetric", bits=BITS, errors="expected", seed=seed)
-            for width, record, values in zip(BITS, records, simulated, strict=True):
-                law = network_law(problem, scheme="symmetric", bits=width, seed=seed)
+            for own, record, values in zip(steps, records, simulated, strict=True):
+                law = network_law(problem, own, seed=seed)
                 inside = float(np.mean((values >= record.interval[0]) & (values <= record.interval[1])))
                 for level, predicted, seen in zip(LEVELS, np.quantile(law, LEVELS), np.quantile(values, LEVELS), strict=True):
                     table.append(
@@ -45,16 +46,18 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                     )
                 comparison.append(
                     row(
-                        NAME,
-                        f"{layer}, d = {d}",
-                        "distortion",
-                        2,
-                        d,
-                        "symmetric",
-                        record.bits,
-                        "expected",
-                        record.method,
-                        "approximation",
+                        Cell(
+                            NAME,
+                            f"{layer}, d = {d}",
+                            "distortion",
+                            2,
+                            d,
+                            "symmetric",
+                            record.bits,
+                            "expected",
+                            record.method,
+                            "approximation",
+                        ),
                         record.distortion,
                         values.mean(),
                         values.std() / np.sqrt(len(values)),

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 # Okabe and Ito's colours (jfly.uni-koeln.de/color), safe for colour-blind readers; line styles and markers carry grey print.
 METHODS: dict[str, dict[str, Any]] = {
     "margin_quadrature": {"color": "#000000", "linestyle": "-", "label": "margin quadrature"},
@@ -57,3 +59,16 @@ def rc() -> Any:
 def size(rows: int, columns: int) -> tuple[float, float]:
     """Figure size in inches for a grid of panels, at most 7 wide."""
     return min(7.0, 2.33 * columns), 2.1 * rows + 0.35
+
+
+def points_or_bounds(axis, x: np.ndarray, value: np.ndarray, standard_error: np.ndarray, **style: Any) -> None:
+    """Positive quantities on a log axis: where they are known to two standard errors the value with its 95 % interval, else
+    an arrow down from its upper end. (Points shown where they happen to be large only would lie too high.)"""
+    half = 1.96 * standard_error
+    known = value > 2 * standard_error
+    lower = np.minimum(half, 0.999 * np.maximum(value, 0))
+    axis.errorbar(x[known], value[known], np.stack([lower, half])[:, known], **style)
+    ends = np.maximum(value + half, 0)[~known]
+    if (ends > 0).any():
+        bound = {**style, "marker": "none", "label": "_bound"}
+        axis.errorbar(x[~known], ends, 0.45 * ends, uplims=True, **bound)

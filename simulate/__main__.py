@@ -4,8 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from theory.setting import interrupt
+
+if __name__ == "__main__":
+    interrupt.install("simulate")
+
 import simulate
-from theory.setting.door import (
+from theory.setting.command_line import (
     Parser,
     add_json,
     add_question,
@@ -17,6 +22,7 @@ from theory.setting.door import (
     question_of,
     run,
     say,
+    show,
     whole_number,
 )
 from theory.setting.errors import InputError
@@ -126,11 +132,13 @@ def _add_extract(commands) -> None:
     command.add_argument("--resize", type=whole_number(1), metavar="PIXELS", help="the short side of every image")
     command.add_argument("--crop", type=whole_number(1), metavar="PIXELS", help="the middle of every image")
     command.add_argument("--interpolation", default="bilinear", help="bilinear, bicubic, lanczos or nearest (default bilinear)")
+    command.add_argument("--output", metavar="NAME", help="the logits among several outputs, by name or number")
     command.add_argument("--out", required=True, metavar="FILE.npz")
 
     def work(a: argparse.Namespace) -> None:
         names = (
-            "network checkpoint data out split limit expected_accuracy labels class_index mean std resize crop interpolation"
+            "network checkpoint data out split limit expected_accuracy output labels class_index mean std resize crop "
+            "interpolation"
         )
         simulate.extract(**{name: getattr(a, name) for name in names.split()})
 
@@ -193,8 +201,16 @@ def _add_run(commands) -> None:
     )
     command.add_argument(
         "--method",
-        help="the sampler by name: reduced_pairs (actual) or random_networks (expected), which count, or conditional",
+        metavar="NAME",
+        help="the sampler by name: see below",
     )
+    command.add_argument(
+        "--row-errors",
+        choices=("tied", "independent"),
+        default="tied",
+        help="rows whose weights make their errors the same or opposite have such errors (default), or all are independent",
+    )
+    command.more_help = _samplers
     command.add_argument(
         "--test-size", type=whole_number(1), metavar="N", help="say what a test set of N samples would add to the uncertainty"
     )
@@ -204,8 +220,6 @@ def _add_run(commands) -> None:
     add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
-        from theory.setting.record import show
-
         show(
             simulate.run(
                 a.statistics,
@@ -215,6 +229,7 @@ def _add_run(commands) -> None:
                 n=a.n,
                 standard_error=a.standard_error,
                 networks=a.networks,
+                row_errors=a.row_errors,
                 seed=a.seed,
                 **question_of(a),
             ),
@@ -222,6 +237,13 @@ def _add_run(commands) -> None:
         )
 
     command.set_defaults(run=work)
+
+
+def _samplers() -> str:
+    from simulate.samplers import SAMPLERS
+
+    lines = [f"  {sampler.name} ({', '.join(sampler.errors)}): {sampler.summary}" for sampler in SAMPLERS.values()]
+    return "samplers:\n" + "\n".join(lines) + "\n"
 
 
 def _add_measure(commands) -> None:
@@ -237,8 +259,6 @@ def _add_measure(commands) -> None:
     )
 
     def work(a: argparse.Namespace) -> None:
-        from theory.setting.record import show
-
         show(simulate.measure(a.features, compressed_by=a.compressed_by, **question_of(a)), as_json=a.json)
 
     command.set_defaults(run=work)

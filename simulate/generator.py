@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from theory.setting.arguments import seed_of, whole
+from theory.setting.checks import seed_of, whole
 from theory.setting.errors import InputError
 from theory.setting.problem import Problem
 from theory.setting.record import version

@@ -12,14 +12,16 @@ from simulate.experiments.halves import overall, summary
 from simulate.experiments.hypotheses import check
 from simulate.feature_models.fit import fit
 from simulate.generator import synthetic
-from simulate.sampler import draw
-from theory import calibrated, logit_noise
+from simulate.sampling.paired_counting import draw
+from theory import calibration
 from theory.error_model import adapted, uniform
+from theory.integrals import logit_noise
 from theory.prediction import predict
-from theory.setting.compression import compress
-from theory.setting.files import Features
+from theory.setting.error_law import independent_errors
+from theory.setting.features import Features
 from theory.setting.misfit import FLOOR, grid, misfit
 from theory.setting.precision import in_float64
+from theory.setting.schemes import compress
 
 
 def features_of(problem, n: int, seed) -> Features:
@@ -52,7 +54,7 @@ def test_posteriors_of_three_samples():
     """Two classes, posteriors .8 .2, .6 .4, .3 .7, and a layer that turns the second: distortion and flips by class."""
     z = np.log([[4.0], [1.5], [3 / 7]])  # w = (1, 0): logit of class 0
     features = Features(features=z, labels=np.array([0, 1, 1]), weights=np.array([[1.0], [0.0]]), bias=np.zeros(2))
-    given = calibrated.posteriors(features, calibrated.Calibration(1.0, 0.0))
+    given = calibration.posteriors(features, calibration.Calibration(1.0, 0.0))
     found = given._replace(bias=np.array([-0.5, 0.0])).count(features.weights)
     priors = np.array([1.7, 1.3]) / 3
     np.testing.assert_allclose(given.priors, priors)
@@ -70,7 +72,7 @@ def test_the_noise_of_a_test_set_and_what_is_said(seed):
     problem = synthetic(classes=4, features=8, separation=2.5, seed=seed)
     features = features_of(problem, 500, seed)
     (record,) = predict(features, scheme="symmetric", bits=[3], test_size=1000)
-    given = calibrated.posteriors(features, calibrated.calibrate(features.head_logits(), features.labels))
+    given = calibration.posteriors(features, calibration.calibrate(features.head_logits(), features.labels))
     one = given.count(compress(features.weights, "symmetric", 3).weights)
     D = float(one.distortion @ given.priors)
     assert record.interval_sources["test_set"] ** 2 * 1000 == pytest.approx(one.changed - D**2)
@@ -83,9 +85,9 @@ def test_the_noise_of_a_test_set_and_what_is_said(seed):
 def test_the_unit_of_the_logits_changes_nothing(seed):
     problem = synthetic(classes=4, features=8, separation=2.5, seed=seed)
     features = features_of(problem, 800, seed)
-    base = calibrated.calibrate(features.head_logits(), features.labels)
+    base = calibration.calibrate(features.head_logits(), features.labels)
     for unit in (1e-6, 1e6):
-        other = calibrated.calibrate(unit * features.head_logits(), features.labels)
+        other = calibration.calibrate(unit * features.head_logits(), features.labels)
         assert other.temperature == pytest.approx(unit * base.temperature, rel=1e-4)
         assert other.log_error == pytest.approx(base.log_error, rel=1e-4)
 
@@ -169,8 +171,8 @@ def test_effects_by_their_own_values(seed):
     priors = np.bincount(features.labels) / 600
 
     def under(mean, rows) -> float:
-        model = uniform(W, layer.steps)._replace(mean=mean, rows=rows)
-        return float(logit_noise.expected(features, model)[0].distortion @ priors)
+        model = uniform(W, independent_errors(layer.steps))._replace(mean=mean, rows=rows)
+        return float(logit_noise.expected(features, model).distortion @ priors)
 
     base = under(W, layer.steps / np.sqrt(12))
     power, offset = np.mean(E**2, 1), np.mean(E, 1)
@@ -179,8 +181,8 @@ def test_effects_by_their_own_values(seed):
     second = z.T @ z / 600
     together = np.einsum("kd,de,ke->", rest, second, rest) / np.sum(rest**2 @ np.diagonal(second))
     for name, value in (
-        (hypotheses.VARIANCE, under(W, np.sqrt(power))),
-        (hypotheses.UNIFORM, under(W + offset[:, None], np.sqrt(power - offset**2))),
+        (hypotheses.VARIANCE, under(W, np.sqrt(power)[:, None])),
+        (hypotheses.UNIFORM, under(W + offset[:, None], np.sqrt(power - offset**2)[:, None])),
         (hypotheses.ENTRIES, under(W, layer.steps / np.sqrt(12) * np.sqrt(together))),
     ):
         assert found[name]["distortion"] == pytest.approx(base, abs=1e-4)

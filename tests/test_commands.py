@@ -1,15 +1,19 @@
 """The doors: exit codes, one-line errors, JSON, Ctrl-C, nothing half-written."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import simulate.__main__
 import theory.__main__
-from tests.problems import random_problem
+from tests.support.commands import code, one_line
+from tests.support.problems import random_problem
 from theory.setting.files import write_statistics
 
 
@@ -18,22 +22,6 @@ def statistics(tmp_path):
     path = tmp_path / "s.npz"
     write_statistics(path, random_problem(4, 2))
     return path
-
-
-def code(door, *arguments) -> int:
-    """The exit code of a door, whether it returns or the parser exits."""
-    try:
-        return door.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-
-
-def one_line(capsys, *names):
-    error = capsys.readouterr().err.strip()
-    assert len(error.splitlines()) == 1, error
-    assert "Traceback" not in error
-    for name in names:
-        assert name in error, error
 
 
 TAIL = ("--scheme", "symmetric", "--bits", "4")
@@ -240,6 +228,19 @@ def test_ctrl_c_is_one_line_and_130(statistics, capsys, monkeypatch):
     monkeypatch.setattr(theory.prediction, "predict", stop)
     assert code(theory.__main__, "predict", statistics, *TAIL) == 130
     one_line(capsys, "interrupted")
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.0, 2.0])
+def test_ctrl_c_of_a_process_at_any_time(seconds, statistics):
+    """While it imports and while it works: one line, 130, at once."""
+    words = [sys.executable, "-m", "simulate", "run", str(statistics), *TAIL, "--standard-error", "1e-9"]
+    pipes: dict = dict(stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, cwd=Path(__file__).parent.parent, **pipes)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 130, error
+    assert error.strip() == "simulate: interrupted"
 
 
 def test_check_and_measure_print(tmp_path, capsys):

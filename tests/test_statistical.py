@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from tests.statistical import design, rejected
+from tests.support.statistical import design, rejected
 
 
 def test_false_alarms_at_the_stated_rate(seed):

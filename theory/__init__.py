@@ -1,23 +1,24 @@
 """What the theory predicts: risk, distortion and flip rate of a compressed last layer, from its statistics.
 
-Loads lazily: importing :mod:`theory.setting` (problems, files, compressions, records) loads neither SymPy nor JAX.
+Loads lazily: importing :mod:`theory.setting` (problems, files, schemes, records) loads neither SymPy nor JAX.
 """
+
+import importlib
+
+_HOMES = {
+    "predict": "theory.prediction",
+    "bits": "theory.choose.width",
+    "Problem": "theory.setting.problem",
+    "Features": "theory.setting.features",
+}
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):
-    if name == "predict":
-        from theory.prediction import predict
-
-        return predict
-    if name == "bits":
-        from theory.choose import bits
-
-        return bits
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'theory' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-__all__ = ["bits", "predict"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -1,11 +1,27 @@
 """``python -m theory``: what the theory predicts."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from theory.setting.door import Parser, add_question, add_seed, positive, print_json, question_of, run, whole_number
+from theory.setting import interrupt
+
+if __name__ == "__main__":
+    interrupt.install("theory")
+
+from theory.setting.command_line import (
+    Parser,
+    add_question,
+    add_seed,
+    positive,
+    print_json,
+    question_of,
+    run,
+    show,
+    whole_number,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,18 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "from features themselves, no hypothesis on their law. "
         "All risks and rates are fractions.",
     )
+    command.more_help = _methods
     command.add_argument(
         "statistics", help="a statistics file (.npz), from `simulate synthetic` or `simulate fit`, or a features file"
     )
     add_question(command)
     _add_law(command)
-    command.add_argument(
-        "--method",
-        help="one method by name instead of the best. Two classes: binary_risk (actual); margin_quadrature, sobol_average, "
-        "delta_2, marginal, corrected_marginal (expected). More: orthants, lines (actual); orthant_average, "
-        "posterior_average, line_average (expected). Mixtures: component_lines (actual), own_noise. Features: posterior_count "
-        "(actual), own_noise",
-    )
+    command.add_argument("--method", metavar="NAME", help="one method by name instead of the best: see below")
     add_seed(command)
     command.set_defaults(run=_predict)
     command = commands.add_parser(
@@ -45,8 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _add_law(command)
     add_seed(command)
+    command.add_argument("--verbose", action="store_true", help="also the record of every width, and every warning")
     command.set_defaults(run=_bits)
     return run(parser, argv)
+
+
+def _methods() -> str:
+    from theory.methods import METHODS
+
+    lines = [f"  {method.name} ({', '.join(method.errors)}): {method.summary}" for method in METHODS.values()]
+    return "methods:\n" + "\n".join(lines) + "\n"
 
 
 def _add_law(command: argparse.ArgumentParser) -> None:
@@ -70,15 +89,21 @@ def _add_law(command: argparse.ArgumentParser) -> None:
         help="of the posteriors softmax(logits/T) of a features file, with actual errors (default: fitted to its labels)",
     )
 
+    command.add_argument(
+        "--row-errors",
+        choices=("tied", "independent"),
+        default="tied",
+        help="rows whose weights make their errors the same or opposite have such errors (default), or all are independent",
+    )
+
 
 def _law_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What :func:`_add_law` and the seed read, by keyword."""
-    return {name: getattr(arguments, name) for name in ("errors", "test_size", "temperature", "seed")}
+    return {name: getattr(arguments, name) for name in ("errors", "test_size", "temperature", "row_errors", "seed")}
 
 
 def _predict(arguments: argparse.Namespace) -> None:
     from theory.prediction import predict
-    from theory.setting.record import show
 
     records = predict(
         arguments.statistics,
@@ -90,8 +115,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _bits(arguments: argparse.Namespace) -> int:
-    from theory.choose import bits
-    from theory.setting.record import show
+    from theory.choose.width import bits
 
     found = bits(
         arguments.statistics,
@@ -103,10 +127,22 @@ def _bits(arguments: argparse.Namespace) -> int:
         plain = {name: found[name] for name in ("max_loss", "confidence", "upper_bounds", "sentence")}
         one = {name: found[name] and found[name].as_dict() for name in ("chosen", "closest")}
         print_json({**one, "records": [record.as_dict() for record in found["records"]], **plain})
-    else:
+        return 0 if found["chosen"] else 3
+    print(found["sentence"])
+    if arguments.verbose:
         show(found["records"], as_json=False)
-        print(found["sentence"])
+    else:
+        for warning in _once_a_kind([warning for record in found["records"] for warning in record.warnings]):
+            print(warning)
     return 0 if found["chosen"] else 3
+
+
+def _once_a_kind(warnings: Sequence[str]) -> list[str]:
+    """The first of the warnings that differ in their numbers alone, and how many more there are."""
+    kinds: dict[str, list[str]] = {}
+    for warning in warnings:
+        kinds.setdefault(re.sub(r"[-+]?\d[\d.e+-]*", "#", warning), []).append(warning)
+    return [alike[0] + (f" (and {len(alike) - 1} more like this)" if len(alike) > 1 else "") for alike in kinds.values()]
 
 
 if __name__ == "__main__":

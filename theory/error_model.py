@@ -8,26 +8,41 @@ layer, for every row, or for every input column, whichever describes the errors 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
-from theory.setting.compression import Compressed
+from theory.setting.error_law import UniformErrors
+from theory.setting.schemes import Compressed
 
 QUIETEST = 1e-3  # of the loudest column: one without errors is given so much, so that features can be scaled
 
 
 class ErrorModel(NamedTuple):
-    """Random layers mean + eps, eps_kj independent and uniform with standard deviation rows_k columns_j: mean (K, d), rows
-    (K,), columns (d,); ``scope`` is "uniform", "layer", "row" or "column"."""
+    """Random layers mean + eps, eps_kj uniform with standard deviation rows_kj columns_j, independent but for rows that are
+    tied: mean (K, d), rows (K, 1) or (K, d), columns (d,); ``group`` and ``sign`` (K,) as in
+    :class:`theory.setting.error_law.UniformErrors`. ``scope`` is "uniform", "layer", "row" or "column"."""
 
     scope: str
     mean: Float64[np.ndarray, "K d"]
-    rows: Float64[np.ndarray, " K"]
+    rows: Float64[np.ndarray, "K columns"]
     columns: Float64[np.ndarray, " d"]
+    group: Int64[np.ndarray, " K"]
+    sign: Float64[np.ndarray, " K"]
+
+    @property
+    def tied(self) -> bool:
+        """Whether some rows' errors are functions of each other."""
+        return bool(np.any(self.group != np.arange(len(self.group))))
 
 
-def uniform(weights: np.ndarray, steps: np.ndarray) -> ErrorModel:
-    """The uniform hypothesis: W + E, E in +-steps/2, whatever the layer's own errors."""
-    return ErrorModel("uniform", weights, steps / np.sqrt(12), np.ones(weights.shape[1]))
+def independent(scope: str, mean: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> ErrorModel:
+    """A model whose rows (K, 1 or d) are independent."""
+    return ErrorModel(scope, mean, rows, columns, np.arange(len(mean)), np.ones(len(mean)))
+
+
+def uniform(weights: np.ndarray, errors: UniformErrors) -> ErrorModel:
+    """The uniform hypothesis: W + E, whatever the layer's own errors."""
+    deviations = np.abs(errors.wide) / np.sqrt(12)
+    return ErrorModel("uniform", weights, deviations, np.ones(weights.shape[1]), errors.group, errors.sign)
 
 
 def adapted(weights: np.ndarray, layer: Compressed) -> ErrorModel:
@@ -44,7 +59,7 @@ def adapted(weights: np.ndarray, layer: Compressed) -> ErrorModel:
     least = max(float(np.mean(E**2)), 1e-300) * 1e-6
 
     def criterion(model: ErrorModel) -> float:
-        variance = np.maximum((model.rows[:, None] * model.columns[None]) ** 2, least)
+        variance = np.maximum((model.rows * model.columns[None]) ** 2, least)
         parameters = {"layer": 2, "row": 2 * K, "column": 2 * d}[model.scope]
         return float(np.sum(np.log(variance) + (weights + E - model.mean) ** 2 / variance)) + 2 * parameters * K * d / (
             K * d - parameters - 1
@@ -64,4 +79,4 @@ def _fitted(scope: str, weights: np.ndarray, E: np.ndarray, axis: int | None) ->
         columns = np.maximum(residual[0], QUIETEST * residual.max())
     else:
         rows = np.broadcast_to(residual[:, 0], len(weights)).copy()
-    return ErrorModel(scope, weights * (1 + alpha), rows, columns)
+    return independent(scope, weights * (1 + alpha), rows[:, None], columns)

@@ -2,30 +2,46 @@
 
 import numpy as np
 
-from theory import binary
-from theory.quantized_weights import gaussian_gain
+from theory.effect import Effect, negative
+from theory.gaussian_quantizer import gaussian_gain
+from theory.integrals import two_classes
+from theory.methods.base import Case
 from theory.setting import integer
-from theory.setting.compression import Compressed, compress
-from theory.setting.compression.uniform import grid_of
-from theory.setting.files import Features
+from theory.setting.error_law import uniform_errors
+from theory.setting.errors import listed
+from theory.setting.features import Features
 from theory.setting.problem import Problem, margin
 from theory.setting.record import Record
+from theory.setting.remarks import remarks
+from theory.setting.schemes import Compressed, compress
 
+ROUNDING = 1e-14  # a distortion that small is none
 NOISE = 1e-12  # an error estimate below this is rounding
 CORRELATED = 0.2  # correlation of the rows' errors that is worth a sentence
 COARSE = 0.5  # weight standard deviation over step below which the uniform hypothesis is worth a sentence
 COARSEST = 0.2  # below it nearly every weight becomes 0 and the gain nears -1: the effect is given as at this ratio
 FEW = 3.0  # effective number of features, (sum z^2)^2 over sum z^4, below which their noise is worth a sentence
-RISKY = 4.0  # standard deviations of the counted risk that are worth a sentence
+RISKY = 3.0  # standard deviations of the counted risk that are worth a sentence
 CLIPPED = 1e-3  # of the law of a feature that is worth a sentence
 LONELY = 2.0  # the largest |W| over the next one
 
 
-def warnings(problem: Problem, layer: Compressed, record: Record, activation_bits: int | None = None) -> list[str]:
+def sentences(case: Case, layer: Compressed, effect: Effect, record: Record) -> list[str]:
     """The sentences for one record; empty when every hypothesis of the method holds."""
-    found = []
+    found = [] if effect.warnings is None else list(effect.warnings)
+    if isinstance(case.given, Problem):
+        found += _of_problem(case, layer, record)
+    elif effect.warnings is None:
+        found += of_features(case.given, layer, record, tied=case.tied)
+    return found + remarks(case.given.weights, layer, case.given.source_bits, bias_column=case.question.bias)
+
+
+def _of_problem(case: Case, layer: Compressed, record: Record) -> list[str]:
+    """The sentences for a prediction from statistics."""
+    problem, found = case.given, []
+    assert isinstance(problem, Problem)  # the caller has looked
     unsure = float(np.hypot(record.interval_sources["statistics"], record.interval_sources["model"]))
-    if record.distortion < -record.numerical_error:
+    if record.distortion < -max(record.numerical_error, ROUNDING):
         found.append(
             f"negative distortion ({record.distortion:.3g}): within what the fitted statistics leave open, {unsure:.2g}"
             if record.distortion > -2 * unsure
@@ -36,25 +52,26 @@ def warnings(problem: Problem, layer: Compressed, record: Record, activation_bit
         found.append(f"the method's own error estimate {record.numerical_error:.2g} is more than 1 % of the distortion")
     found += _few_samples(problem)
     found += _other_risk(problem, record)
-    if activation_bits is not None and (beyond := integer.clipped(problem, activation_bits)) > CLIPPED:
+    bits = case.question.activation_bits
+    if bits is not None and (beyond := integer.clipped(problem, bits)) > CLIPPED:
         found.append(
             f"by the Gaussian law {beyond:.2%} of some feature in some class lies beyond the feature range (as after a "
             "rectifier): the prediction clips none of it, `run` all of it; ask of the features themselves"
         )
     if record.errors == "expected" and layer.stepped and layer.steps.max() > 0:
-        found += _error_model(problem, layer, record)
+        found += _error_model(problem, layer, record, tied=case.tied)
     return found
 
 
-def of_features(features: Features, layer: Compressed, record: Record) -> list[str]:
+def of_features(features: Features, layer: Compressed, record: Record, *, tied: bool = True) -> list[str]:
     """The sentences for a prediction averaged over features."""
     d, K = features.features.shape[1], features.classes
     found = []
-    if record.distortion < -record.numerical_error:
+    if record.distortion < -max(record.numerical_error, ROUNDING):
         found.append(negative(record.distortion, record.interval_sources["statistics"]))
     absent = np.flatnonzero(np.bincount(features.labels, minlength=K) == 0)
     if len(absent):
-        found.append(f"no sample of class {', '.join(map(str, absent))}: what compression does to it is not in the distortion")
+        found.append(f"no sample of class {listed(absent)}: what compression does to it is not in the distortion")
     square = features.features.astype(np.float64) ** 2
     squares, fourth = float(np.mean(square.sum(1)) ** 2), float(np.mean(np.sum(square**2, 1)))
     if layer.steps.max() > 0 and squares < FEW * fourth:
@@ -72,25 +89,19 @@ def of_features(features: Features, layer: Compressed, record: Record) -> list[s
             covariances=np.eye(d),
             provenance=features.provenance,
         )
-        found += _error_model(shape, layer, record, proportional=True)
+        found += _error_model(shape, layer, record, proportional=True, tied=tied)
     return found
-
-
-def negative(distortion: float, deviation: float) -> str:
-    """What a negative distortion averaged over samples means, beside its standard deviation by these."""
-    if distortion > -2 * deviation:
-        return f"negative distortion ({distortion:.3g}): within the noise of these samples, {deviation:.2g}"
-    return f"negative distortion ({distortion:.3g}): errors move this layer towards a better one"
 
 
 def _few_samples(problem: Problem) -> list[str]:
     counts = problem.counts
-    absent = [k for k in range(problem.classes) if problem.priors[k] == 0]
-    named = ", ".join(map(str, absent))
-    found = [f"prior 0 of class {named}: what compression does to it is not in the distortion"] if absent else []
+    absent = {k for k in range(problem.classes) if problem.priors[k] == 0}
+    found = (
+        [f"prior 0 of class {listed(sorted(absent))}: what compression does to it is not in the distortion"] if absent else []
+    )
     few = [] if counts is None else [k for k, n in enumerate(counts) if n <= problem.features and k not in absent]
     if counts is not None and few:
-        named = ", ".join(f"{k} ({counts[k]})" for k in few[:5]) + (", ..." if len(few) > 5 else "")
+        named = listed(f"{k} ({counts[k]})" for k in few)
         found.append(
             f"no more samples than the {problem.features} features in class {named}: "
             "the covariance there is mostly an assumption"
@@ -115,16 +126,18 @@ def _other_risk(problem: Problem, record: Record) -> list[str]:
 def _scaled(problem: Problem, layer: Compressed, scale: float) -> float:
     """The expected distortion of two classes with the error variance scaled, over that without, by the corrected marginal:
     enough for the size of an effect. (More classes: proportional, the law at small steps.)"""
-    at = binary.margin(binary.pair_of(problem))
-    v = float(np.sum(layer.steps**2) / 12)
+    at = two_classes.margin(two_classes.pair_of(problem))
+    v = float(np.sum(np.mean(layer.steps**2, 1)) / 12)
     values = [
-        float(np.asarray(binary.older_formula("corrected_marginal", at, np.asarray(x))) @ problem.priors)
+        float(np.asarray(two_classes.older_formula("corrected_marginal", at, np.asarray(x))) @ problem.priors)
         for x in (v, v * scale)
     ]
     return values[1] / values[0] if values[0] else 1.0
 
 
-def _error_model(problem: Problem, layer: Compressed, record: Record, *, proportional: bool = False) -> list[str]:
+def _error_model(
+    problem: Problem, layer: Compressed, record: Record, *, proportional: bool = False, tied: bool = True
+) -> list[str]:
     found = []
 
     def instead(scale: float) -> str:
@@ -135,18 +148,18 @@ def _error_model(problem: Problem, layer: Compressed, record: Record, *, proport
         return f"the expected distortion would be {about}{instead:.3g} instead of {record.distortion:.3g}"
 
     E = layer.weights - problem.weights
-    if len(E) == 2:
+    known = tied and uniform_errors(problem.weights, layer).tied  # then the prediction has it
+    if len(E) == 2 and not known and layer.granularity != "group":
         power = np.sqrt(np.sum(E[0] ** 2) * np.sum(E[1] ** 2))
         correlation = float(E[0] @ E[1] / power) if power > 0 else 0.0
-        if tied(problem) or abs(correlation) > max(CORRELATED, 4 / np.sqrt(problem.features)):
-            scale = 1 - correlation * 2 * layer.steps[0] * layer.steps[1] / np.sum(layer.steps**2)
+        if opposite(problem) or abs(correlation) > max(CORRELATED, 4 / np.sqrt(problem.features)):
+            steps = layer.steps[:, 0]
+            scale = 1 - correlation * 2 * steps[0] * steps[1] / np.sum(steps**2)
             found.append(
                 f"the errors of the two rows are correlated ({correlation:+.2f} in this layer), not independent: with "
                 f"that correlation {instead(scale)}"
             )
-    scopes = [problem.weights] if layer.granularity == "tensor" else problem.weights[layer.steps > 0]
-    steps = layer.steps[:1] if layer.granularity == "tensor" else layer.steps[layer.steps > 0]
-    ratios = [float(np.sqrt(np.mean(scope**2)) / step) for scope, step in zip(scopes, steps, strict=True)]
+    ratios = _weights_over_steps(problem.weights, layer)
     if min(ratios) < COARSE:
         scale = gaussian_gain(max(min(ratios), COARSEST))
         found.append(
@@ -158,8 +171,21 @@ def _error_model(problem: Problem, layer: Compressed, record: Record, *, proport
     return found
 
 
+def _weights_over_steps(weights: np.ndarray, layer: Compressed) -> list[float]:
+    """The root mean square of the weights of each scope over its step."""
+    if layer.granularity == "tensor":
+        return [float(np.sqrt(np.mean(weights**2)) / layer.steps[0, 0])]
+    steps, live = np.broadcast_to(layer.steps, weights.shape), layer.steps[:, 0] > 0
+    if layer.granularity == "channel":
+        return [float(np.sqrt(np.mean(row**2)) / step[0]) for row, step in zip(weights[live], steps[live], strict=True)]
+    some = steps > 0
+    return [float(np.sqrt(np.mean((weights[some] / steps[some]) ** 2)))]  # groups are short: over all of them
+
+
 def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
     """One entry that alone sets the step."""
+    if layer.granularity == "group":
+        return []
     size = np.abs(problem.weights)
     rows = [size.reshape(1, -1)] if layer.granularity == "tensor" else [row[None] for row in size]
     for k, row in enumerate(rows):
@@ -173,7 +199,7 @@ def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
             name = chosen[where[0]] if isinstance(chosen, list) and len(chosen) == len(size) else where[0]
             without = problem.weights.copy()
             without[where] = 0
-            smaller = compress(without, grid_of(layer.scheme), layer.bits, per_channel=layer.granularity == "channel")
+            smaller = compress(without, layer.scheme, layer.bits, **layer.options)
             scale = float(np.sum(smaller.steps**2) / np.sum(layer.steps**2))
             return [
                 f"weights[{name}, {where[1]}] alone sets the step ({first / second:.1f} times the next largest): without "
@@ -182,7 +208,7 @@ def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
     return []
 
 
-def tied(problem: Problem) -> bool:
+def opposite(problem: Problem) -> bool:
     """Whether the two rows are opposite up to rounding."""
     w, _ = margin(problem.weights, problem.bias)
     total = problem.weights.sum(0) if len(problem.weights) == 2 else w

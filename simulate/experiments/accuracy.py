@@ -8,12 +8,11 @@ import numpy as np
 
 from simulate.experiments.averaging import distortions
 from simulate.generator import synthetic
-from theory import binary
-from theory.prediction import expected_average, pair_of
-from theory.setting.compression import compress
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
+from theory.expectation import average_of_two
+from theory.integrals.two_classes import OLDER
+from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run
 from theory.setting.precision import in_float64
-from theory.spread import Errors
+from theory.setting.schemes import compress
 
 FEATURES = (4, 8, 16, 64, 512)
 BITS = (2, 3, 4, 8)
@@ -40,16 +39,13 @@ def accuracy(
         problem = synthetic(
             classes=2, features=d, separation=SEPARATION, covariance=covariance, priors=priors, layer=layer, seed=seed
         )
-        pair = pair_of(problem)
-        at = binary.margin(pair)
         layers = [compress(problem.weights, "symmetric", width) for width in bits]
-        steps = np.stack([one.steps for one in layers])
+        steps = np.stack([one.steps[:, 0] for one in layers])
         paired = distortions(problem, steps, networks=max(2**13, min(draws, 2**23 // d)), seed=seed + 1, antithetic=True)
         single = distortions(problem, steps, networks=2**11, seed=seed + 2)
         for one, values, spread in zip(layers, paired, single.std(1), strict=True):
             reference, se = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
-            errors = Errors(one.steps)
-            method, best = expected_average(pair, at, errors, None, seed)
+            method, best, error = average_of_two(problem, one.steps, seed=seed)
             row = {
                 "d": d,
                 "bits": one.bits,
@@ -60,11 +56,11 @@ def accuracy(
                 "reference": reference,
                 "standard_error": se,
                 "spread": spread,
-                "predict": best.distortion @ pair.priors,
-                "estimated_error": best.error,
+                "predict": best,
+                "estimated_error": error,
             }
-            for name in ("margin_quadrature", *binary.OLDER):
-                row[name] = float(expected_average(pair, at, errors, name, seed)[1].distortion @ pair.priors)
+            for name in ("margin_quadrature", *OLDER):
+                row[name] = average_of_two(problem, one.steps, name, seed=seed)[1]
             gap = abs(row["predict"] - reference)
             row["error"] = gap / abs(reference)
             row["allowed"] = bool(gap <= max(0.01 * abs(reference), 0.002 * spread))
@@ -86,7 +82,7 @@ def worst(rows: list[dict]) -> list[dict]:
             "predict": max(row["error"] for row in cell),
             "allowed": sum(row["allowed"] for row in cell),
         }
-        for name in ("margin_quadrature", *binary.OLDER):
+        for name in ("margin_quadrature", *OLDER):
             line[name] = max(abs(row[name] / row["reference"] - 1) for row in cell)
         table.append(line)
     return table
@@ -108,7 +104,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             print_table(
                 worst(rows),
-                ["d", "bits", "methods", "cells", "allowed", "reference_noise", "predict", "margin_quadrature", *binary.OLDER],
+                [
+                    "d",
+                    "bits",
+                    "methods",
+                    "cells",
+                    "allowed",
+                    "reference_noise",
+                    "predict",
+                    "margin_quadrature",
+                    *OLDER,
+                ],
             )
         return 0
 

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from simulate.counting import measure
+from simulate import measure
 from simulate.experiments.halves import BITS, NAME, held, read_table, shipped, split, summary, write_table
 from simulate.feature_models.fit import fit
 from theory.prediction import predict
-from theory.setting.compression import UNIFORM
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
+from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.errors import InputError
-from theory.setting.files import Features, read_features
+from theory.setting.features import Features
+from theory.setting.files import read_features
+from theory.setting.schemes import UNIFORM
 
 GAUSSIAN = ("Gaussian, actual", "Gaussian, expected")
 WAYS = (*GAUSSIAN, "distribution-free, actual", "distribution-free, expected", "distribution-free, adapted")

@@ -5,7 +5,7 @@ under test but R(w) = sum_k pi_k Phi(sign_k m_k/s_k).
 import numpy as np
 from scipy.special import ndtr
 
-from simulate.sampler import factor
+from simulate.sampling.paired_counting import factor
 from theory.setting.problem import Problem, margin
 
 SLAB = 2**22  # numbers held at once

@@ -20,16 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import multivariate_normal
 
-from simulate.blocks import BLOCK
 from simulate.generator import synthetic
-from simulate.sampler import Tally, count_grid, count_known, factor, grid_temporaries, reduced_heads
-from theory import lines, multiclass
-from theory.orthant import SCRAMBLINGS, cholesky, estimate, order_of, point_sets, separated
-from theory.setting.compression import compress
-from theory.setting.door import keep_compiled, progress
+from simulate.sampling.blocks import BLOCK
+from simulate.sampling.paired_counting import Tally, count_grid, count_known, factor, grid_temporaries, reduced_heads
+from theory.integrals import contrasts, line_averages, lines
+from theory.integrals.orthant import SCRAMBLINGS, cholesky, estimate, order_of, point_sets, separated
+from theory.setting.command_line import keep_compiled, progress
+from theory.setting.error_law import independent_errors
 from theory.setting.errors import InputError
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
+from theory.setting.schemes import compress
 
 REPEATS = 5
 WIDTHS = (2, 3, 4, 5, 6, 7, 8, 16)
@@ -192,7 +193,7 @@ def _known(seed: int):
         layers = np.stack(_layers(problem, (width,)))
 
         def run(n: int, problem=problem, layers=layers) -> np.ndarray:
-            values = multiclass.orthants(multiclass.laws_of(problem, layers), n=n, seed=seed, dtype=jnp.float32)
+            values = contrasts.orthants(contrasts.laws_of(problem, layers), n=n, seed=seed, dtype=jnp.float32)
             return (values[:, 0] - values[:, 1]) @ problem.priors
 
         n, seconds, values = _in_a_second(run, 2**4, 2**16)
@@ -221,12 +222,12 @@ def _thousand(seed: int):
     problem = synthetic(classes=1000, features=2048, separation=OF_1000, seed=seed)
     (layer,) = _layers(problem, (6,))
     heads, rng = np.stack([problem.weights, layer]), np.random.default_rng(seed)
-    law = lines.law(heads, problem.bias, problem.means, multiclass.root(problem.covariances))
+    law = lines.law(heads, problem.bias, problem.means, contrasts.root(problem.covariances))
 
     def run(n: int) -> np.ndarray:
         """Eight sets of n lines a class, for the distortion alone."""
         seeds = [(seed, r) for r in range(8)]
-        _, made, mended, _ = lines.class_change([law], n=n, seeds=seeds, together=multiclass.TOGETHER, walked=0)
+        _, made, mended, _ = lines.class_change([law], n=n, seeds=seeds, together=line_averages.TOGETHER, walked=0)
         return (made - mended)[:, 0] @ problem.priors
 
     n, seconds, values = _in_a_second(run, 2, 2**10)
@@ -256,7 +257,7 @@ GRID = """
 import json, time
 import numpy as np
 from simulate.experiments.benchmark import grid_problems
-from simulate.sampler import count_grid
+from simulate.sampling.paired_counting import count_grid
 problems, layers = grid_problems(SEED)
 start = time.perf_counter()
 count_grid(problems, layers, seed=0, first=0, last=4)
@@ -353,10 +354,10 @@ def _expected(seed: int):
     for d, widths, bar in ((512, (3, 8), 0.3), (16, (3, 8), 3.0)):
         problem = synthetic(classes=10, features=d, separation=SEPARATION, seed=seed)
         for width in widths:
-            steps = compress(problem.weights, "symmetric", width).steps
-            multiclass.orthant_pairs(problem, steps, seed=seed)
+            errors = independent_errors(compress(problem.weights, "symmetric", width).steps)
+            contrasts.orthant_pairs(problem, errors, seed=seed)
             start = time.perf_counter()
-            values, _, _ = multiclass.orthant_pairs(problem, steps, seed=seed)
+            values, _, _ = contrasts.orthant_pairs(problem, errors, seed=seed)
             seconds = time.perf_counter() - start
             means = (values[:, :, :1] - values[:, :, 1:]).mean((1, 2)) @ problem.priors
             relative = float(means.std(ddof=1) / np.sqrt(SCRAMBLINGS) / means.mean())
@@ -372,8 +373,8 @@ def _expected(seed: int):
 MEMORY = """
 import json, resource, sys, time
 from simulate.experiments.benchmark import memory_problem
-from simulate.blocks import BLOCK
-from simulate.sampler import count_known
+from simulate.sampling.blocks import BLOCK
+from simulate.sampling.paired_counting import count_known
 problem, layers = memory_problem()
 start = time.perf_counter()
 count_known(problem, layers, seed=0, first=0, last=-(-int(sys.argv[1]) // (10 * BLOCK)))

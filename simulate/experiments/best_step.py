@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from simulate import run
 from simulate.experiments.rates import IMAGENET, NAME, POSTERIOR, counting_error
 from simulate.experiments.real import shipped_table
 from simulate.generator import synthetic
-from simulate.monte_carlo import run
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress
-from theory.setting.door import run as run_door
+from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress
+from theory.setting.command_line import run as run_door
 
 STEPS: dict[str, dict[str, Any]] = {
     "largest weight": {"scheme": "symmetric"},

@@ -9,8 +9,8 @@ import numpy as np
 from simulate.experiments.averaging import distortions
 from simulate.generator import synthetic
 from theory.prediction import predict
-from theory.setting.compression import compress
-from theory.setting.door import progress, rows_command
+from theory.setting.command_line import progress, rows_command
+from theory.setting.schemes import compress
 
 FEATURES, BITS, LAYERS = (8, 64, 512), (2, 4, 8), ("optimal", "perturbed")
 
@@ -23,7 +23,7 @@ def coverage(*, features=FEATURES, bits=BITS, layers=LAYERS, networks: int = 20_
     rows = []
     for d, layer in progress(list(itertools.product(features, layers)), what="problems"):
         problem = synthetic(classes=2, features=d, separation=2.5, priors="unequal", layer=layer, seed=seed)
-        steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in bits])
+        steps = np.stack([compress(problem.weights, "symmetric", width).steps[:, 0] for width in bits])
         values = distortions(problem, steps, networks=networks, seed=seed + 1)
         records = predict(problem, scheme="symmetric", bits=bits, errors="expected", seed=seed)
         for record, one in zip(records, values, strict=True):

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from simulate.counting import measure
+from simulate import measure
 from simulate.experiments.halves import split
 from simulate.experiments.rates import POSTERIOR, STATISTICS
 from simulate.feature_models.fit import fit
-from theory.choose import bounded, fewest
-from theory.setting.compression import SCHEMES
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
-from theory.setting.files import Features, read_features
+from theory.choose.width import bounded, fewest
+from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
+from theory.setting.features import Features
+from theory.setting.files import read_features
 from theory.setting.problem import Problem
+from theory.setting.schemes import SCHEMES
 
 HALVES = 200
 ASKED = ("symmetric", "affine")

@@ -15,19 +15,22 @@ from typing import IO
 
 import numpy as np
 
-from simulate.counting import measure
-from simulate.estimate import paired_error
+from simulate import measure
+from simulate.estimates import paired_error
 from simulate.feature_models.fit import fit
-from theory import binary
-from theory.prediction import pair_of, predict
-from theory.setting.compression import UNIFORM, compress
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run
+from theory.integrals import two_classes
+from theory.integrals.network_draws import margin_errors
+from theory.prediction import predict
+from theory.setting.archive import write_csv
+from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run
+from theory.setting.error_law import independent_errors
 from theory.setting.errors import InputError
-from theory.setting.files import Features, read_features, read_statistics, write_statistics
+from theory.setting.features import Features
+from theory.setting.files import read_features, read_statistics, write_statistics
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 from theory.setting.record import Record
-from theory.spread import Errors
+from theory.setting.schemes import UNIFORM, compress
 
 BITS = (2, 3, 4, 5, 6)
 NAME = "resnet20_cifar10"
@@ -98,9 +101,9 @@ def _delta_method(problem: Problem, row: dict) -> float:
     """The expected distortion of one cell by the delta method of order 2."""
     part = problem.restrict((row["first"], row["second"]))
     layer = compress(part.weights, row["scheme"], row["bits"], per_channel=row["granularity"] == "channel")
-    pair = pair_of(part)
-    v, _, _ = Errors(layer.steps).moments()
-    return float(np.asarray(binary.older_formula("delta_2", binary.margin(pair), np.asarray(v))) @ pair.priors)
+    pair = two_classes.pair_of(part)
+    v, _, _ = margin_errors(independent_errors(layer.steps)).moments()
+    return float(np.asarray(two_classes.older_formula("delta_2", two_classes.margin(pair), np.asarray(v))) @ pair.priors)
 
 
 def held(said: Record, n: int, distortion: float, flip_rate: float) -> dict:
@@ -182,12 +185,8 @@ def _value(text: str):
 
 
 def write_table(path: Path, rows: Sequence[dict]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
+    """Write rows of the same columns as CSV."""
+    write_csv(path, rows, list(rows[0]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

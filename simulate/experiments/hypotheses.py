@@ -17,16 +17,18 @@ from scipy.special import softmax
 from simulate.experiments import hypothesis_tests as tests
 from simulate.experiments.hypothesis_tests import Test
 from simulate.feature_models import gaussian
-from theory import logit_noise
-from theory.calibrated import calibrate, found
+from theory.calibration import calibrate, has_maximum
 from theory.error_model import ErrorModel, uniform
-from theory.prediction import mean_distortion
-from theory.setting.arguments import seed_of, widths
-from theory.setting.compression import Compressed, compress
+from theory.expectation import mean_distortion
+from theory.integrals import logit_noise
+from theory.setting.checks import seed_of, widths
+from theory.setting.error_law import independent_errors
 from theory.setting.errors import InputError
-from theory.setting.files import Features, features_of
+from theory.setting.features import Features
+from theory.setting.files import features_of
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem, decide, two_rows
+from theory.setting.schemes import Compressed, compress
 
 ALPHA = 0.05
 LABELS = 8  # sets of them drawn from the posteriors
@@ -138,11 +140,11 @@ def check(
 
 def error_tests(layer: Compressed, features: Features, rng: np.random.Generator) -> dict[str, Test | None]:
     """The tests of the errors of a compressed layer; rows without a step have none."""
-    live = layer.steps > 0
+    live = layer.steps[:, 0] > 0
     E = (layer.weights - features.weights)[live]
-    scaled, z = E / layer.steps[live, None], features.features.astype(np.float64)
-    rest = _without_gain(features.weights, layer)[1][live] / layer.steps[live, None]
-    flat, weights = scaled.reshape(-1), (features.weights[live] / layer.steps[live, None]).reshape(-1)
+    scaled, z = E / layer.steps[live], features.features.astype(np.float64)
+    rest = _without_gain(features.weights, layer)[1][live] / layer.steps[live]
+    flat, weights = scaled.reshape(-1), (features.weights[live] / layer.steps[live]).reshape(-1)
     return {
         UNIFORM: tests.uniform_errors(flat),
         VARIANCE: tests.error_variance(flat),
@@ -166,7 +168,7 @@ class _Base:
     def __init__(self, features: Features, layer: Compressed, seed: int):
         self.features, self.layer, self.seed = features, layer, seed
         self.z = features.features.astype(np.float64)
-        self.model = uniform(features.weights, layer.steps)
+        self.model = uniform(features.weights, independent_errors(layer.steps))
         self.right = decide(features.head_logits()) == features.labels
         self.each = self.change(self.model)
         self.distortion = float(self.each.mean())
@@ -180,11 +182,12 @@ class _Base:
         right: np.ndarray | None = None,
     ) -> np.ndarray:
         """(n,) expected change of P(error) of each sample; with other norms, or labels and where the clean layer is right."""
-        mean, bias, rows = two_rows(model.mean, self.features.bias, model.rows)
-        if norms is None:
-            norms = np.asarray(np.linalg.norm(self.z * model.columns, axis=1))
+        mean, bias = two_rows(model.mean, self.features.bias)
+        deviations = logit_noise.deviations_of(self.z, model)
+        if norms is not None:
+            deviations = deviations * (norms / np.linalg.norm(self.z * model.columns, axis=1))[:, None]
         labels, before = (self.features.labels, self.right) if labels is None or right is None else (labels, right)
-        after, _ = logit_noise.decided(self.z @ mean.T + bias, norms, rows, labels)
+        after, _ = logit_noise.decided(self.z @ mean.T + bias, deviations, labels)
         return before - after
 
     @functools.cached_property
@@ -237,18 +240,18 @@ def _error_effects(base: _Base) -> dict[str, tuple[float, Effect | None]]:
     off = np.sum(second**2) - np.sum(diagonal**2)
     joint = float(np.sqrt(2 * max(float(off), 0.0) / K) / max(float(diagonal.sum()), 1e-300))
     effects: dict[str, tuple[float, Effect | None]] = {
-        UNIFORM: base.other(model._replace(mean=W + offset, rows=np.sqrt(np.maximum(power - offset**2, 0))[:, 0]), spread),
-        VARIANCE: base.other(model._replace(rows=np.sqrt(power)[:, 0]), spread),
-        WEIGHTS: base.other(model._replace(mean=W * (1 + alpha), rows=rows * np.sqrt(residual)[:, 0]), tilt),
+        UNIFORM: base.other(model._replace(mean=W + offset, rows=np.sqrt(np.maximum(power - offset**2, 0))), spread),
+        VARIANCE: base.other(model._replace(rows=np.sqrt(power)), spread),
+        WEIGHTS: base.other(model._replace(mean=W * (1 + alpha), rows=rows * np.sqrt(residual)), tilt),
         ENTRIES: base.other(model._replace(rows=rows * np.sqrt(ratio)), joint),
         ROWS: (base.distortion, None),
     }
     if live.sum() > 1:
         r = np.corrcoef(E[live])[np.triu_indices(int(live.sum()), 1)].mean()
         effects[ROWS] = base.other(model._replace(rows=rows * np.sqrt(max(0.0, 1 - r))), 1 / np.sqrt(d * K * (K - 1) / 2))
-    mean, bias, sigma = two_rows(W, features.bias, rows)
+    mean, bias = two_rows(W, features.bias)
     logits = base.z @ mean.T + bias
-    counted, _ = logit_noise.by_networks(base.z, logits, sigma, features.labels, decide(logits), base.seed)
+    counted, _ = logit_noise.by_networks(base.z, logits, model, features.labels, decide(logits), base.seed)
     pairs = counted.reshape(-1, 2).mean(1)
     effects[NOISE] = base.distortion, Effect(float(pairs.mean()) - base.distortion, _error(pairs))
     return effects
@@ -264,7 +267,7 @@ def _feature_effects(base: _Base, problem: Problem | None, training: Problem | N
     def under(other: Problem) -> tuple[float, Effect]:
         """What the hypothesis says, which fitted features do not obey; the effect leads from there to what was measured."""
         layer = base.layer
-        own = compress(other.weights, layer.scheme, layer.bits, per_channel=layer.granularity == "channel").steps
+        own = compress(other.weights, layer.scheme, layer.bits, **layer.options).steps
         said = mean_distortion(other, own, seed=base.seed)
         return said, Effect(assumed - said)
 
@@ -282,7 +285,7 @@ def _bayes_effect(base: _Base) -> tuple[float, Effect | None]:
     """From labels drawn from the layer's own posteriors softmax(logits/T), whose Bayes rule it is, to the labels measured."""
     logits = base.features.head_logits()
     calibration = calibrate(logits, base.features.labels)
-    if not found(calibration):
+    if not has_maximum(calibration):
         return base.distortion, None
     edges = np.cumsum(softmax(logits / calibration.temperature, 1), 1)
     rng, decisions = np.random.default_rng([base.seed, 2]), decide(logits)

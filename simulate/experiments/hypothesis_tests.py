@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import log_softmax
 
-from theory.calibrated import calibrate, found
+from theory.calibration import calibrate, has_maximum
 
 LEAST = 20  # samples of a class below which its law is not tested
 MOST = 5000  # values that the test of Shapiro and Wilk takes
@@ -179,7 +179,7 @@ def bayes_layer(features: np.ndarray, labels: np.ndarray, logits: np.ndarray, rn
     """Whether labels follow softmax(logits/T), as those of a Bayes rule do: the score of the likelihood in the weights,
     squared, beside that of labels drawn from these posteriors. T is the likeliest one, and changes no decision."""
     calibration = calibrate(logits, labels)
-    if not found(calibration):
+    if not has_maximum(calibration):
         return None
     p = np.exp(log_softmax(logits / calibration.temperature, 1))
     z = features - features.mean(0)

@@ -1,8 +1,8 @@
 """``python -m simulate.experiments.many_accuracy``: expected distortion of more than two classes against conditional Monte
 Carlo: predicted, by the law of small steps, and by the textbook.
 
-Reference: sequences (``simulate.sequential``) where the contrasts are independent, else features near the decision boundary
-(``simulate.boundary``).
+Reference: sequences (``simulate.sampling.ghk``) where the contrasts are independent, else features near the decision boundary
+(``simulate.sampling.importance_sampling``).
 """
 
 import itertools
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simulate.boundary import GROUP, GROUPS, Boundary, average_boundary
 from simulate.experiments.textbook import textbook
 from simulate.generator import synthetic
-from simulate.sequential import average_sequences
-from theory.laws import small_steps
+from simulate.sampling.ghk import average_sequences
+from simulate.sampling.importance_sampling import GROUP, GROUPS, Boundary, average_boundary
 from theory.prediction import predict
-from theory.setting.compression import compress
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
+from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.problem import Problem
+from theory.setting.schemes import compress
+from theory.small_steps import small_steps
 
 CLASSES, FEATURES, BITS = (3, 10, 100), (16, 64, 512), (2, 3, 4, 5, 6, 7, 8)
 LAYERS, GRANULARITIES = ("optimal", "perturbed"), ("tensor", "channel")
@@ -45,7 +45,9 @@ def many_accuracy(
         priors = "equal" if layer == "optimal" else "unequal"
         problem = synthetic(classes=K, features=d, separation=SEPARATION, priors=priors, layer=layer, seed=seed)
         question: dict = dict(scheme="symmetric", bits=bits, per_channel=granularity == "channel", errors="expected")
-        steps = np.stack([compress(problem.weights, "symmetric", b, per_channel=question["per_channel"]).steps for b in bits])
+        steps = np.stack(
+            [compress(problem.weights, "symmetric", b, per_channel=question["per_channel"]).steps[:, 0] for b in bits]
+        )
         how, values, errors = reference(problem, steps, seed=seed + 1)
         records = predict(problem, seed=seed, **question)
         law = float(small_steps(problem, steps[0], seed=seed).distortion.value)

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulate.generator import synthetic
-from simulate.sampler import decisions, factor
+from simulate.sampling.paired_counting import decisions, factor
 from theory.prediction import predict
-from theory.setting.compression import compress
-from theory.setting.door import progress, rows_command
-from theory.setting.files import Features
+from theory.setting.command_line import progress, rows_command
+from theory.setting.features import Features
 from theory.setting.problem import Problem
+from theory.setting.schemes import compress
 
 CLASSES, FEATURES, BITS, KINDS = 10, (16, 64, 512), (2, 3, 4, 5, 6, 7, 8), ("Gaussian", "post-ReLU")
 SAMPLES, SAMPLE = 100, 4_000  # times that features are drawn to predict from, and how many
@@ -43,7 +43,7 @@ def many_coverage(
         draw = _gaussian(problem)
         if kind == "post-ReLU":
             problem, draw = _rectified(problem, draw, seed)
-        steps = [compress(problem.weights, "symmetric", width).steps for width in bits]
+        steps = [compress(problem.weights, "symmetric", width).steps[:, 0] for width in bits]
         question: dict = dict(scheme="symmetric", bits=bits, errors="expected", test_size=TEST)
         inside, below, above = (np.zeros(len(bits)) for _ in range(3))
         measured, known, predicted = np.zeros((sets, len(bits), networks)), [], []

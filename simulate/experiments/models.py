@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from simulate.counting import measure
+from simulate import measure
 from simulate.experiments.halves import BITS, held, overall, split, summary
 from simulate.feature_models.fit import MODELS, fit
 from theory.prediction import predict
-from theory.setting.arguments import whole
-from theory.setting.compression import UNIFORM
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
+from theory.setting.checks import whole
+from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.errors import InputError
-from theory.setting.files import Features, features_of
+from theory.setting.features import Features
+from theory.setting.files import features_of
 from theory.setting.record import Record
+from theory.setting.schemes import UNIFORM
 
 FEWEST = 200  # samples of a network
 ALIKE = 0.05  # of the score, within which models are as good as each other here

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from simulate.generator import synthetic
-from simulate.sampler import draw
+from simulate.sampling.paired_counting import draw
 from theory.prediction import predict
 from theory.setting import integer
-from theory.setting.compression import compress
-from theory.setting.door import progress, rows_command
+from theory.setting.command_line import progress, rows_command
 from theory.setting.problem import Problem, decide
+from theory.setting.question import question
 
 SAMPLES = 2**25
 CHUNK, EACH = 2**15, 256
@@ -76,9 +76,8 @@ def counted(
             :func:`theory.predict`. samples: whole chunks of them.
     """
     W, b, zbar, d = problem.weights, problem.bias, problem.mean_feature, problem.features
-    steps = [
-        [compress(W, o["scheme"], width, per_channel=o.get("per_channel", False)).steps for width in bits] for _, o in cells
-    ]
+    plans = [[plan.layer for plan in question(**options).plans(bits)] for _, options in cells]
+    steps = [[plan.compress(W).steps[:, 0] for plan in row] for row in plans]
     sums, chunks = np.zeros((2, len(cells), len(bits))), max(1, samples // CHUNK)
     for i in progress(range(chunks), total=chunks, what=f"K = {problem.classes}, d = {d}", unit="chunk"):
         rng = np.random.default_rng([seed, i])

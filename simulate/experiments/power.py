@@ -19,8 +19,8 @@ from simulate.experiments import hypothesis_tests as tests
 from simulate.experiments.halves import read_table, write_table
 from simulate.experiments.hypothesis_tests import Test
 from simulate.generator import synthetic
-from simulate.sampler import draw
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
+from simulate.sampling.paired_counting import draw
+from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.problem import Problem
 
 LEVEL = 0.05

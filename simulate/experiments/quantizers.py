@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from simulate.generator import synthetic
-from simulate.sampler import draw
-from theory import logit_noise
+from simulate.sampling.paired_counting import draw
 from theory.error_model import ErrorModel, adapted, uniform
-from theory.setting.compression import UNIFORM, compress
-from theory.setting.door import progress, rows_command
-from theory.setting.files import Features
+from theory.integrals import logit_noise
+from theory.setting.command_line import progress, rows_command
+from theory.setting.error_law import independent_errors
+from theory.setting.features import Features
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem, decide
+from theory.setting.schemes import UNIFORM, compress
 
 CLASSES, POINTS = 10, 2**13
 KINDS = ("plain", "columns")
@@ -49,7 +50,10 @@ def scores(
             points = Features(features=z, labels=y, weights=problem.weights, bias=problem.bias)
             layer = compress(problem.weights, scheme, width, per_channel=channel)
             right = [np.mean(decide(z @ W.T + problem.bias) == y) for W in (problem.weights, layer.weights)]
-            models = {"uniform": uniform(problem.weights, layer.steps), "adapted": adapted(problem.weights, layer)}
+            models = {
+                "uniform": uniform(problem.weights, independent_errors(layer.steps)),
+                "adapted": adapted(problem.weights, layer),
+            }
             for name, model in models.items():
                 found[name].append((right[0] - right[1], *_law(points, model, seed)))
         for name, values in found.items():
@@ -72,10 +76,11 @@ def _problem(kind: str, d: int, seed: int) -> Problem:
 
 def _law(points: Features, model: ErrorModel, seed: int) -> tuple[float, float]:
     """Mean distortion of random layers on these points, and the standard deviation of one of them, counted on the points."""
-    change, changed, variance = logit_noise.expected(points, model, seed=seed)
+    average = logit_noise.expected(points, model, seed=seed)
+    networks = average.networks
     priors = np.bincount(points.labels, minlength=points.classes) / len(points.labels)
-    counting = max(float(np.mean(changed - change.draws**2)) / len(points.labels) - variance, 0.0)
-    return float(change.distortion @ priors), float(np.sqrt(change.draws.var() + counting))
+    counting = max(float(np.mean(average.changed - networks**2)) / len(points.labels) - average.variance, 0.0)
+    return float(average.distortion @ priors), float(np.sqrt(networks.var() + counting))
 
 
 if __name__ == "__main__":

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from simulate.counting import measure
+from simulate import measure
 from simulate.experiments.halves import held, overall, split, write_table
 from simulate.experiments.hypotheses import LARGEST
 from simulate.feature_models.fit import MODELS, fit
 from theory.prediction import predict
-from theory.setting.door import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
+from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.errors import InputError
-from theory.setting.files import Features, read_features
+from theory.setting.features import Features
+from theory.setting.files import read_features
 from theory.setting.problem import Problem
 
 NAME = "real_rates"

@@ -18,8 +18,8 @@ from simulate.experiments.hypotheses import LARGEST, check
 from simulate.experiments.hypothesis_tests import closest_contrast
 from simulate.experiments.models import held_out
 from simulate.experiments.rates import networks_of
-from theory.setting.door import Parser, add_seed, run
-from theory.setting.files import Features
+from theory.setting.command_line import Parser, add_seed, run
+from theory.setting.features import Features
 
 NAMES = ("real_hypotheses", "real_margins", "real_models")
 BITS = (2, 3, 4)

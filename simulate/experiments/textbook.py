@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr
 
-from simulate.sampler import factor
-from theory.orthant import SCRAMBLINGS, cholesky, order_of, point_sets, separated
+from simulate.sampling.paired_counting import factor
+from theory.integrals.orthant import SCRAMBLINGS, cholesky, order_of, point_sets, separated
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 

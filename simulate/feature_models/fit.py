@@ -2,16 +2,20 @@
 
 import datetime
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from simulate.estimates import NEAR_CHANCE
 from simulate.feature_models import gaussian, mixture, resampled
-from simulate.sampler import draw
+from simulate.sampling.paired_counting import draw
+from theory.setting.archive import check_place
+from theory.setting.command_line import say
 from theory.setting.errors import InputError
-from theory.setting.files import Features, features_of, write_statistics
+from theory.setting.features import Features
+from theory.setting.files import features_of, write_statistics
 from theory.setting.misfit import grid, misfit
 from theory.setting.problem import Components, Problem, decide
 from theory.setting.record import version
@@ -26,7 +30,14 @@ WORK = 2e11  # multiplications spent on those decisions
 ROWS = 2**13
 
 
-def fit(features: Features | Path | str, *, out: Path | str | None = None, classes=None, model: str = "gaussian") -> Problem:
+def fit(
+    features: Features | Path | str,
+    *,
+    out: Path | str | None = None,
+    classes: Sequence[int] | None = None,
+    model: str = "gaussian",
+    covariance_entries: int = gaussian.COVARIANCES,
+) -> Problem:
     """Fit a model of the features of each class, and say how far it is off.
 
     * ``gaussian``: means and unbiased covariances, shrunk where a class has no more samples than features
@@ -42,6 +53,7 @@ def fit(features: Features | Path | str, *, out: Path | str | None = None, class
         out: where to write the statistics file, if anywhere.
         classes: only the samples and rows of these classes.
         model: ``gaussian``, ``mixture`` or ``resampled``.
+        covariance_entries: of all classes together, beyond which these have one covariance in common.
 
     Returns:
         The problem with ``counts`` and ``misfit``, float64.
@@ -51,9 +63,11 @@ def fit(features: Features | Path | str, *, out: Path | str | None = None, class
     """
     if model not in MODELS:
         raise InputError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
+    if out is not None:
+        check_place(out, ".npz", reads=[features])
     features = features_of(features).restrict(classes)
     problem = replace(
-        gaussian.problem(features),
+        gaussian.problem(features, covariance_entries),
         provenance={
             "source": features.provenance,
             "model": model,
@@ -64,6 +78,10 @@ def fit(features: Features | Path | str, *, out: Path | str | None = None, class
             "by": f"simulate.fit {version()}",
         },
     )
+    right = 1 - problem.provenance["risk"]
+    if right < NEAR_CHANCE / features.classes:
+        chance = f"chance is {1 / features.classes:.2%}"
+        say(f"warning: the layer is right for {right:.2%} of the samples, {chance}: are the labels its own?")
     problem = replace(problem, components=MODELS[model](features, problem))
     problem = replace(problem, misfit=_misfit(features, problem))
     if out is not None:

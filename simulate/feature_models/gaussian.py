@@ -4,22 +4,25 @@ from dataclasses import replace
 
 import numpy as np
 
-from theory.setting.door import say
-from theory.setting.errors import InputError
-from theory.setting.files import Features
+from theory.setting.command_line import say
+from theory.setting.errors import InputError, listed
+from theory.setting.features import Features
 from theory.setting.problem import Problem
 
 LARGEST = 1e70  # |feature|: fourth powers are summed
-COVARIANCES = 2**27  # entries of the covariances of all classes beyond which they have one in common: a gigabyte
+COVARIANCES = 2**26  # entries of the covariances of all classes beyond which they have one in common: half a gigabyte
 
 
-def problem(features: Features) -> Problem:
+def problem(features: Features, entries: int = COVARIANCES) -> Problem:
     """Priors, means, covariances and counts of labelled features, with their layer.
 
     Means and unbiased covariances are the samples' own. A class with no more samples than features has a singular
     covariance: it is shrunk towards the pooled one with the Ledoit-Wolf intensity (the share that least mean squared error
     asks for); a class with fewer than two samples takes the pooled covariance, and says so. Where all of them would take more
-    than a gigabyte the classes have the pooled one in common (d, d), shrunk towards a multiple of the identity.
+    than half a gigabyte the classes have the pooled one in common (d, d), shrunk towards a multiple of the identity.
+
+    Args:
+        features: labelled. entries: of the covariances of all classes beyond which they have one in common.
 
     Raises:
         InputError: no class with two samples, or features too large to square.
@@ -47,14 +50,16 @@ def problem(features: Features) -> Problem:
         feature_range=np.array([z.min(), z.max()], np.float64),
         source_bits=features.source_bits,
     )
-    if K * d**2 > COVARIANCES:
+    if K * d**2 > entries:
         say(f"{K} covariances of {d} features would take {8 * K * d**2 / 1e9:.1f} GB: the classes have one in common")
         share = shrinkage(within, pooled, np.eye(d) * np.trace(pooled) / d) if len(within) <= 10 * d else 0.0
         return replace(found, covariances=(1 - share) * pooled + share * np.eye(d) * np.trace(pooled) / d)
-    covariances = np.zeros((K, d, d))
+    covariances, few = np.zeros((K, d, d)), np.flatnonzero(counts < 2)
+    if len(few):
+        told = listed(f"class {k} has {counts[k]} sample{'' if counts[k] == 1 else 's'}" for k in few)
+        say(f"{told}: {'it takes' if len(few) == 1 else 'they take'} the pooled covariance")
     for k in range(K):
         if counts[k] < 2:
-            say(f"class {k} has {counts[k]} sample{'' if counts[k] == 1 else 's'}: it takes the pooled covariance")
             covariances[k] = pooled
             continue
         covariances[k] = centred[k].T @ centred[k] / (counts[k] - 1)

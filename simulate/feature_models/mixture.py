@@ -5,7 +5,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
 from simulate.feature_models.gaussian import shrinkage
-from theory.setting.files import Features
+from theory.setting.features import Features
 from theory.setting.problem import Components, Problem
 
 COMPONENTS = 4

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from theory.setting.files import Features
+from theory.setting.features import Features
 from theory.setting.problem import Components, Problem
 
 NARROWEST, WIDEST = 0.03, 0.9  # of the bandwidth

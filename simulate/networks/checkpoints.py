@@ -1,19 +1,26 @@
 """PyTorch checkpoints, .pt, .th and .safetensors: tensors and plain values only, and every key and shape must match."""
 
+import math
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core import multiarray  # where the scalars of NumPy say they come from
 
-from theory.setting.errors import InputError
+from theory.setting.archive import check_readable
+from theory.setting.errors import InputError, in_short
+
+WRAPPED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")  # names under which states are kept
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel, of torch.compile
+PLAIN = [multiarray.scalar, np.dtype, *(type(np.dtype(name)) for name in ("f8", "f4", "i8", "i4", "bool"))]
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """What a checkpoint file holds: a pickle that would run code is refused."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: expected a checkpoint file, found none")
+    """What a checkpoint file holds: a pickle that would run code is refused; plain NumPy scalars are allowed."""
+    path = check_readable(path, "a checkpoint file")
     if path.suffix == ".safetensors":
         try:
             from safetensors.torch import load_file
@@ -22,13 +29,14 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         try:
             return load_file(str(path))
         except Exception as error:  # safetensors raises its own kinds
-            raise InputError(f"{path}: expected a safetensors file, cannot read it: {error}") from None
+            raise InputError(f"{path}: expected a safetensors file, cannot read it: {_what(path) or in_short(error)}") from None
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(PLAIN):
             warnings.simplefilter("ignore")  # what torch says of a file that is refused is said below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; whichever it is, the file is not used
-        reason = "it would run code, and is not loaded" if "weights_only" in str(error).lower() else "it is not readable"
+        unsafe = "weights_only" in str(error).lower() and "unsupported" in str(error).lower()
+        reason = _what(path) or ("it would run code, and is not loaded" if unsafe else "it is not readable")
         raise InputError(
             f"{path}: expected a PyTorch checkpoint of tensors, got something else: {reason} ({type(error).__name__})"
         ) from None
@@ -37,13 +45,42 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     return content
 
 
+def _what(path: Path) -> str | None:
+    """What a file is that is no checkpoint, where it is known."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS: fetch the file itself (git lfs pull)"
+    if not start:
+        return "it is empty"
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, OSError, NotImplementedError):
+            return None
+        if any("/code/" in name for name in names):
+            return (
+                "it is a TorchScript archive, which can't be looked into: save the state_dict of the network it was made from"
+            )
+    return None
+
+
 def read_state(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors by name, ``state_dict`` or ``model`` unwrapped and a ``module.`` prefix stripped, and the plain values beside
+    """Tensors by name, the state unwrapped and prefixes such as ``module.`` stripped, and the plain finite values beside
     them."""
     content = read_checkpoint(path)
-    state = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)), content)
-    tensors = {str(key).removeprefix("module."): value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    return tensors, {key: value for key, value in content.items() if isinstance(value, int | float | str)}
+    state = next((content[key] for key in WRAPPED if isinstance(content.get(key), dict)), content)
+    tensors = {_bare(str(key)): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    plain = {str(key): value.item() if isinstance(value, np.generic) else value for key, value in content.items()}
+    said = {key: value for key, value in plain.items() if isinstance(value, int | float | str)}
+    return tensors, {key: value for key, value in said.items() if not isinstance(value, float) or math.isfinite(value)}
+
+
+def _bare(key: str) -> str:
+    while key.startswith(PREFIXES):
+        key = key.removeprefix(next(prefix for prefix in PREFIXES if key.startswith(prefix)))
+    return key
 
 
 def load_state(model: torch.nn.Module, state: dict[str, Any], file: Path | str, network: str) -> None:
@@ -60,11 +97,38 @@ def load_state(model: torch.nn.Module, state: dict[str, Any], file: Path | str, 
         )
     # counters of training steps, absent from older checkpoints and without a role in evaluation
     state = state | {key: value for key, value in expected.items() if key.endswith("num_batches_tracked") and key not in state}
+    state = state | _tied(model, state)
     for key in [*expected, *state]:
         if key not in state or key not in expected:
             raise InputError(f"{file}: key {key!r} is {'missing' if key not in state else 'not part of ' + network}")
-        if state[key].shape != expected[key].shape:
-            raise InputError(f"{file}: {key}: expected shape {tuple(expected[key].shape)}, got {tuple(state[key].shape)}")
-        if state[key].is_floating_point() and not torch.isfinite(state[key]).all():
-            raise InputError(f"{file}: {key}: expected finite values, got NaN or infinity")
-    model.load_state_dict(state)
+        _check_tensor(f"{file}: {key}", state[key], expected[key])
+    try:
+        model.load_state_dict(state)
+    except Exception as error:  # torch has many reasons
+        raise InputError(
+            f"{file}: expected tensors that {network} takes, got {type(error).__name__}: {in_short(error)}"
+        ) from None
+
+
+def _check_tensor(name: str, found: torch.Tensor, expected: torch.Tensor) -> None:
+    if found.shape != expected.shape:
+        raise InputError(f"{name}: expected shape {tuple(expected.shape)}, got {tuple(found.shape)}")
+    if found.is_meta:
+        raise InputError(f"{name}: expected values, got a tensor on the meta device, which has none")
+    if found.layout != torch.strided or found.is_quantized:
+        kind = "quantized" if found.is_quantized else str(found.layout).removeprefix("torch.")
+        raise InputError(f"{name}: expected a plain tensor, got a {kind} one: save it dequantized and dense")
+    if found.is_complex() or (found.is_floating_point() and found.dtype.itemsize < 2):
+        raise InputError(f"{name}: expected numbers of 16, 32 or 64 bits, got {str(found.dtype).removeprefix('torch.')}")
+    if found.is_floating_point() and not torch.isfinite(found).all():
+        raise InputError(f"{name}: expected finite values, got NaN or infinity")
+
+
+def _tied(model: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
+    """What a file leaves out since the network ties it to a tensor that is there."""
+    by_storage: dict[int, str] = {}
+    for key, value in model.state_dict().items():
+        if key in state and value.numel():
+            by_storage.setdefault(value.data_ptr(), key)
+    missing = {key: value for key, value in model.state_dict().items() if key not in state and value.numel()}
+    return {key: state[by_storage[value.data_ptr()]] for key, value in missing.items() if value.data_ptr() in by_storage}

@@ -4,23 +4,30 @@ import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from simulate.networks.folders import INTERPOLATIONS, SUFFIXES, Shaping, read_folder
 from simulate.networks.images import Images, is_cifar, read_cifar
-from simulate.networks.network import MEAN, NAMES, STD, Network, disagreement
-from theory.setting.arguments import whole
-from theory.setting.door import progress, say
+from simulate.networks.network import MEAN, NAMES, STD, Network, Sample, disagreement
+from theory.setting.archive import check_place, write_arrays
+from theory.setting.checks import whole
+from theory.setting.command_line import progress, say
 from theory.setting.errors import InputError
-from theory.setting.files import Features, check_place, write_arrays
+from theory.setting.features import Features
 from theory.setting.problem import decide
 from theory.setting.record import version
 
 BATCH, LARGE_BATCH = 250, 32  # images; of more than LARGE pixels
 LARGE = 64 * 64
-FILES = (".keras", ".h5", ".onnx")
+FILES = (".keras", ".h5", ".hdf5", ".onnx")
+LARGEST_SIDE = 2**14  # pixels
 TRIED = 32  # images on which the head is found
+
+
+# how images become what a network takes
+PREPROCESSING = ("labels", "class_index", "mean", "std", "resize", "crop", "interpolation")
 
 
 def extract(
@@ -32,13 +39,8 @@ def extract(
     split: str = "test",
     limit: int | None = None,
     expected_accuracy: float | None = None,
-    labels: Path | str | None = None,
-    class_index: Path | str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    resize: int | None = None,
-    crop: int | None = None,
-    interpolation: str = "bilinear",
+    output: str | None = None,
+    **preprocessing: Any,
 ) -> Features:
     """Run a classifier on labelled images and keep the inputs of its last linear layer.
 
@@ -55,10 +57,11 @@ def extract(
         split: ``test`` or ``train``. limit: only the first images.
         out: where to write the features file, if anywhere.
         expected_accuracy: a fraction; an accuracy more than one point away is refused.
-        labels, class_index: see :func:`simulate.networks.folders.read_folder`.
-        mean, std: of pixel values scaled to 0..1, one number or one a channel; the network sees (x - mean)/std. Without them
-            those of the named networks, else 0 and 1.
-        resize, crop, interpolation: see :class:`simulate.networks.folders.Shaping`.
+        output: the name or number of the logits among several outputs (default: the one as wide as there are classes).
+        preprocessing: ``labels`` and ``class_index`` of images in folders (:func:`simulate.networks.folders.read_folder`);
+            ``mean`` and ``std`` of pixel values scaled to 0..1, one number or one a channel: the network sees (x - mean)/std
+            (default: those of the named networks, else 0 and 1); ``resize``, ``crop``, ``interpolation``
+            (:class:`simulate.networks.folders.Shaping`).
 
     Returns:
         Features (n, d) in single precision, logits W z + b, labels, weights, bias, class names, provenance.
@@ -66,28 +69,39 @@ def extract(
     Raises:
         InputError: images or network that can't be read, no linear head, labels beyond the network's classes, another accuracy.
     """
-    centre, scale = (
-        _channels("mean", mean, MEAN if network in NAMES else (0.0,)),
-        _channels("std", std, STD if network in NAMES else (1.0,)),
-    )
+    for name in preprocessing:
+        if name not in PREPROCESSING:
+            raise InputError(f"{name}: expected one of {', '.join(PREPROCESSING)}, got another option")
+    given, known = preprocessing.get, network in NAMES
+    centre = _channels("mean", given("mean"), MEAN if known else (0.0,))
+    scale = _channels("std", given("std"), STD if known else (1.0,))
     if np.any(scale <= 0):
         raise InputError(f"std: expected positive numbers, got {scale.reshape(-1).tolist()}")
-    resize, crop = (x if x is None else whole(name, x, 1) for name, x in (("resize", resize), ("crop", crop)))
-    shaping = Shaping(resize, crop, interpolation)
-    if interpolation not in INTERPOLATIONS:
-        raise InputError(f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
+    resize, crop = (x if x is None else whole(name, x, 1, LARGEST_SIDE) for name in ("resize", "crop") for x in (given(name),))
+    shaping = Shaping(resize, crop, given("interpolation") or "bilinear")
+    if shaping.interpolation not in INTERPOLATIONS:
+        raise InputError(f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, got {shaping.interpolation!r}")
     _expected_files(network, checkpoint)
     if out is not None:
-        check_place(out, ".npz")
-    images = _images(Path(data), split, limit, labels, class_index, shaping)
+        check_place(out, ".npz", reads=[checkpoint, network])
+    images = _images(Path(data), split, limit, given("labels"), given("class_index"), shaping)
+    spread = np.unique(np.linspace(0, len(images.labels) - 1, TRIED).astype(int))
 
-    def normalized(part: slice) -> np.ndarray:
-        return ((images.pixels[part].astype(np.float32) / np.float32(255) - centre) / scale).astype(np.float32)
+    def normalized(pixels: np.ndarray, channels: int) -> np.ndarray:
+        return _normalized(pixels, channels, centre, scale)
 
-    first = normalized(slice(0, TRIED))
-    opened = _opened(network, checkpoint, first)
+    def sample(channels: int) -> np.ndarray:
+        """Images spread over the data: in the order of folders the first are of one class."""
+        return normalized(np.concatenate([images.pixels[i : i + 1] for i in spread]), channels)
+
+    classes = len(images.class_names) or int(images.labels.max()) + 1
+    opened = _opened(network, checkpoint, sample, classes, output)
+    size = int(np.prod(images.pixels[0:1].shape[2:]))
     features, logits = _run(
-        opened, normalized, len(images.labels), BATCH if first.shape[2] * first.shape[3] <= LARGE else LARGE_BATCH
+        opened,
+        lambda part: normalized(images.pixels[part], opened.channels),
+        len(images.labels),
+        BATCH if size <= LARGE else LARGE_BATCH,
     )
     head, K = opened.head, max(2, len(opened.head.weights))
     if images.labels.max() >= K:
@@ -116,7 +130,7 @@ def extract(
         "date": datetime.date.today().isoformat(),
         "by": f"simulate.extract {version()}",
     }
-    kind = np.float16 if opened.source_bits == 16 else np.float32
+    kind = {16: np.float16, 64: np.float64}.get(opened.source_bits, np.float32)
     result = Features(
         features=features,
         labels=images.labels,
@@ -145,13 +159,28 @@ def extract(
 
 def _channels(name: str, given: Sequence[float] | None, otherwise: Sequence[float]) -> np.ndarray:
     """(1 or 3, 1, 1) in single precision."""
-    values = np.array(otherwise if given is None else given, np.float32).reshape(-1)
+    with np.errstate(over="ignore"):
+        values = np.array(otherwise if given is None else given, np.float32).reshape(-1)
     if values.size not in (1, 3) or not np.isfinite(values).all():
         raise InputError(f"{name}: expected one finite number or three, got {list(given or ())}")
     return values[:, None, None]
 
 
+def _normalized(pixels: np.ndarray, channels: int, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(n, channels, H, W) from pixels (n, 3, H, W); one channel is the luma of ITU-R 601."""
+    if channels == 1:
+        weights = np.array([0.299, 0.587, 0.114], np.float32)
+        pixels = np.rint(np.tensordot(pixels.astype(np.float32), weights, (1, 0)))[:, None]
+    elif channels != 3:
+        raise InputError(f"network: expected one that takes images of 1 or 3 channels, got {channels}")
+    if max(centre.size, scale.size) > channels:
+        raise InputError(f"mean, std: expected one number for a network of one channel, got {max(centre.size, scale.size)}")
+    return ((pixels.astype(np.float32) / np.float32(255) - centre) / scale).astype(np.float32)
+
+
 def _images(data: Path, split: str, limit: int | None, labels, class_index, shaping: Shaping) -> Images:
+    if not data.exists():
+        raise InputError(f"{data}: expected a folder or an archive of images, found nothing")
     if data.is_dir() and not any(data.iterdir()):
         raise InputError(f"{data}: expected CIFAR's files or folders of images, got an empty folder")
     plain = labels is None and class_index is None and shaping.resize is None and shaping.crop is None
@@ -186,23 +215,23 @@ def _expected_files(network: str, checkpoint: Path | str | None) -> None:
         raise InputError(f"{checkpoint}: expected a checkpoint file, found none")
 
 
-def _opened(network: str, checkpoint: Path | str | None, images: np.ndarray) -> Network:
-    suffix = Path(network).suffix.lower()
+def _opened(network: str, checkpoint: Path | str | None, sample: Sample, classes: int, output: str | None) -> Network:
+    suffix, which = Path(network).suffix.lower(), (sample, classes, output)
     if suffix == ".onnx":
         from simulate.networks.onnx_networks import open_onnx
 
-        return open_onnx(network, images)
+        return open_onnx(network, *which)
     if Path(network).is_dir():
         from simulate.networks.tensorflow_networks import open_saved_model
 
-        return open_saved_model(network, images)
+        return open_saved_model(network, *which)
     if suffix in FILES:
         from simulate.networks.keras_networks import open_keras
 
-        return open_keras(network, images)
+        return open_keras(network, *which)
     from simulate.networks.torch_networks import open_torch
 
-    return open_torch(network, checkpoint, images)
+    return open_torch(network, checkpoint, *which)
 
 
 def _run(opened: Network, normalized, n: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -211,7 +240,7 @@ def _run(opened: Network, normalized, n: int, batch: int) -> tuple[np.ndarray, n
     for first in progress(range(0, n, batch), total=-(-n // batch), what="images", unit="batch"):
         z, output = opened.run(normalized(slice(first, min(first + batch, n))))
         own = z.astype(np.float64) @ head.weights.T.astype(np.float64) + head.bias
-        if not disagreement(own, output, head.kind) <= 1:
+        if not disagreement(own, output, head.kind, opened.precision) <= 1:
             raise InputError(
                 f"{opened.name}: expected W z + b to be the network's {head.kind} on every batch, got another output from "
                 f"image {first} on"

@@ -8,35 +8,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from simulate.networks.network import Linear, Network, find_head, first_line, sha256
+from simulate.networks.network import SINGLE, Linear, Network, Sample, find_head, first_line, pick_output, sha256
+from theory.setting.archive import check_readable
 from theory.setting.errors import InputError
 
 NHWC = (0, 2, 3, 1)
 
 
-def open_keras(file: Path | str, images: np.ndarray) -> Network:
-    """The classifier of a Keras file, its head found on a batch of normalized images (n, 3, H, W), which it sees as
-    (n, H, W, 3) unless its input has three channels first.
+def open_keras(file: Path | str, sample: Sample, classes: int = 0, output: str | None = None) -> Network:
+    """The classifier of a Keras file, its head found on a batch of normalized images (n, channels, H, W), which it sees
+    channels last unless its input has three channels, or one, first.
+
+    Args:
+        file: of the network. sample: the images. classes: of the data. output: which of several outputs.
 
     Raises:
         InputError: the extra is absent, another backend is loaded, the file is not readable or needs code of its own, no linear
             head.
     """
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    try:
-        import keras
-    except ImportError:
-        raise InputError(f"{file}: reading it needs keras: pip install 'compressed-network-theory[keras]'") from None
-    if keras.backend.backend() != "jax":
-        raise InputError(f"{file}: expected Keras on its JAX backend, got {keras.backend.backend()}: set KERAS_BACKEND=jax")
-    if not Path(file).is_file():
-        raise InputError(f"{file}: expected a Keras file, found none")
-    try:
-        model: Any = keras.models.load_model(str(file), compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises many kinds; whichever it is, the file is not used
-        raise InputError(
-            f"{file}: expected a Keras model without code of its own, cannot read it: {first_line(error)}"
-        ) from None
+    keras, model = _loaded(file)
     layers = [
         layer
         for layer in model._flatten_layers(include_self=False)  # those inside others too
@@ -45,42 +35,96 @@ def open_keras(file: Path | str, images: np.ndarray) -> Network:
     seen: list[tuple] = []
     for layer in layers:
         _watch(layer, seen)
-    last = not (len(model.inputs[0].shape) == 4 and model.inputs[0].shape[1] == 3) if getattr(model, "inputs", None) else True
+    last, channels = _layout(model)
+    images = sample(channels)
+    chosen: list[str] = []
 
     def operations(x: np.ndarray) -> tuple[list[tuple], np.ndarray]:
         seen.clear()
         try:
             with usual_jax():
-                output = model(x.transpose(NHWC) if last else x, training=False)
+                returned = model(x.transpose(NHWC) if last else x, training=False)
         except Exception as error:
             raise InputError(f"{file}: expected a network that takes images {x.shape[1:]}, got {first_line(error)}") from None
-        if isinstance(output, dict):
-            output = next(iter(output.values()))
-        return list(seen), np.asarray(output[0] if isinstance(output, list | tuple) else output)
+        if isinstance(returned, list | tuple):
+            returned = {str(i): one for i, one in enumerate(returned)}
+        named = returned if isinstance(returned, dict) else {"output": returned}
+        arrays = {str(key): np.asarray(one).astype(np.float64) for key, one in named.items()}
+        if not chosen:
+            chosen.append(pick_output(arrays, classes, output, str(file)))
+        return list(seen), arrays[chosen[0]]
 
-    def linear(layer, x) -> Linear | None:
-        kernel, x = np.asarray(layer.kernel), np.asarray(x)
-        if kernel.ndim == 4:
-            channels = -1 if layer.data_format == "channels_last" else 1
-            if kernel.shape[:2] != (1, 1) or layer.groups != 1:
-                return None
-            kernel, x = kernel[0, 0], np.moveaxis(x, channels, -1)
-        if kernel.ndim != 2 or x.shape[-1] != len(kernel):
-            return None
-        return Linear(x.reshape(len(x), -1, x.shape[-1]).mean(1), kernel.T)
-
-    found, output = operations(images)
-    lines = [(i, one) for i, call in enumerate(found) if (one := linear(*call)) is not None]
-    head = find_head([one for _, one in lines], output, str(file))
+    found, logits = operations(images)
+    lines = [(i, one) for i, call in enumerate(found) if (one := _linear(*call)) is not None]
+    head = find_head([one for _, one in lines], logits, str(file), precision := _precision(model))
     place = lines[-1 - head.place][0] - len(found)
 
     def run_batch(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found, output = operations(x)
-        one = linear(*found[place])
+        found, logits = operations(x)
+        one = _linear(*found[place])
         assert one is not None  # it was there before
-        return one.inputs, output.reshape(len(x), -1)
+        return one.inputs, logits.reshape(len(x), -1)
 
-    return Network(Path(file).name, head, run_batch, 16 if "16" in str(head.weights.dtype) else 32, {}, sha256(file))
+    bits = 16 if head.weights.dtype == np.float16 else 32
+    return Network(Path(file).name, head, run_batch, bits, {}, sha256(file), channels, precision)
+
+
+def _loaded(file: Path | str) -> tuple[Any, Any]:
+    """Keras on its JAX backend, and the model of a file."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    try:
+        import keras
+    except ImportError:
+        raise InputError(f"{file}: reading it needs keras: pip install 'compressed-network-theory[keras]'") from None
+    if keras.backend.backend() != "jax":
+        raise InputError(f"{file}: expected Keras on its JAX backend, got {keras.backend.backend()}: set KERAS_BACKEND=jax")
+    check_readable(file, "a Keras file")
+    if str(file).endswith(".weights.h5"):
+        raise InputError(f"{file}: expected a model, got its weights alone: load them into the model, save it as .keras")
+    try:
+        model: Any = keras.models.load_model(str(file), compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises many kinds; whichever it is, the file is not used
+        raise InputError(
+            f"{file}: expected a Keras model without code of its own, cannot read it: {first_line(error)}"
+        ) from None
+    return keras, model
+
+
+def _linear(layer, x) -> Linear | None:
+    """The linear operation of one call of a layer, or None."""
+    kernel, x = _plain(layer.kernel.numpy()), _plain(x)
+    if kernel.ndim == 4:
+        channels = -1 if layer.data_format == "channels_last" else 1
+        if kernel.shape[:2] != (1, 1) or layer.groups != 1:
+            return None
+        kernel, x = kernel[0, 0], np.moveaxis(x, channels, -1)
+    if kernel.ndim != 2 or x.shape[-1] != len(kernel):
+        return None
+    bias = getattr(layer, "bias", None)
+    held = None if bias is None else bias.numpy().astype(np.float32)
+    return Linear(x.reshape(len(x), -1, x.shape[-1]).mean(1), kernel.T, held if held is None or held.ndim == 1 else None)
+
+
+def _plain(tensor) -> np.ndarray:
+    """An array that NumPy computes with: bfloat16 as float32."""
+    array = np.asarray(tensor)
+    return array if array.dtype in (np.float16, np.float32, np.float64) else array.astype(np.float32)
+
+
+def _layout(model) -> tuple[bool, int]:
+    """Whether a model takes channels last, and how many."""
+    inputs = getattr(model, "inputs", None)
+    shape = tuple(inputs[0].shape) if inputs else ()
+    if len(shape) != 4:
+        return True, 3
+    last = not (shape[1] in (1, 3) and shape[3] not in (1, 3))
+    return last, (shape[3] if last else shape[1]) or 3
+
+
+def _precision(model) -> float:
+    """The rounding of what the model computes in."""
+    kinds = {str(getattr(getattr(layer, "dtype_policy", None), "compute_dtype", "float32")) for layer in model.layers}
+    return max([{"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(kind, SINGLE) for kind in kinds] or [SINGLE])
 
 
 @contextlib.contextmanager

@@ -2,9 +2,10 @@
 run."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +14,19 @@ from torch.overrides import TorchFunctionMode
 
 from simulate.networks.checkpoints import load_state, read_state
 from simulate.networks.cifar_resnet import load
-from simulate.networks.network import NAMES, Linear, Network, find_head, first_line, sha256
-from theory.setting.errors import InputError
+from simulate.networks.network import NAMES, Linear, Network, Sample, find_head, first_line, pick_output, sha256
+from theory.setting.errors import InputError, in_short
 
-BITS = {torch.float16: 16, torch.bfloat16: 16}
+BITS = {torch.float16: 16, torch.bfloat16: 16, torch.float64: 64}
+FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+class _Operation(NamedTuple):
+    """Inputs (n, ..., d), weights (K, d) and bias (K,) of a linear operation."""
+
+    inputs: torch.Tensor
+    weights: torch.Tensor
+    bias: torch.Tensor | None
 
 
 class _Seen(TorchFunctionMode):
@@ -24,7 +34,7 @@ class _Seen(TorchFunctionMode):
 
     def __init__(self):
         super().__init__()
-        self.operations: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.operations: list[_Operation] = []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -35,69 +45,111 @@ class _Seen(TorchFunctionMode):
         return result
 
 
-def _linear(func, args, kwargs) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Inputs (n, ..., d) and weights (K, d) of a linear operation, or None."""
-    if func is F.linear:
-        x, weight = (*args, *(kwargs[name] for name in ("input", "weight") if name in kwargs))[:2]
-        return x, weight
-    if func in (torch.conv2d, F.conv2d):
-        x, weight = (*args, *(kwargs[name] for name in ("input", "weight") if name in kwargs))[:2]
+def _linear(func, args, kwargs) -> _Operation | None:
+    """A linear operation, or None."""
+    named = {name: kwargs[name] for name in ("input", "weight", "bias") if name in kwargs}
+    if func in (F.linear, torch.conv2d, F.conv2d):
+        given = dict(zip(("input", "weight", "bias"), args, strict=False)) | named
+        x, weight, bias = given["input"], given["weight"], given.get("bias")
+        if func is F.linear:
+            return _Operation(x, weight, bias) if x.ndim >= 2 else None
         if weight.shape[2:] == (1, 1) and weight.shape[1] == x.shape[1] and x.ndim == 4:
-            return x.movedim(1, -1), weight[:, :, 0, 0]
+            return _Operation(x.movedim(1, -1), weight[:, :, 0, 0], bias)
         return None
     if func in (torch.matmul, torch.mm, torch.Tensor.matmul, torch.Tensor.mm, torch.Tensor.__matmul__):
-        x, other = args[:2]
-        return (x, other.T) if other.ndim == 2 and x.ndim >= 2 else None
-    if func in (torch.addmm, torch.Tensor.addmm):
-        return args[1], args[2].T
+        other = next((kwargs[name] for name in ("other", "mat2") if name in kwargs), args[1] if len(args) > 1 else None)
+        if not args or other is None:
+            return None
+        return _Operation(args[0], other.T, None) if other.ndim == 2 and args[0].ndim >= 2 else None
+    if func in (torch.addmm, torch.Tensor.addmm) and len(args) >= 3 and not {"alpha", "beta"} & set(kwargs):
+        return _Operation(args[1], args[2].T, args[0] if args[0].ndim == 1 else None)
     return None
 
 
-def open_torch(network: str, checkpoint: Path | str | None, images: np.ndarray) -> Network:
-    """A named CIFAR ResNet or ``module:factory``, its head found on a batch of normalized images.
+def open_torch(
+    network: str, checkpoint: Path | str | None, sample: Sample, classes: int = 0, output: str | None = None
+) -> Network:
+    """A named CIFAR ResNet or ``module:factory``, its head found on a batch of normalized images. They are fed in the number
+    format of its parameters, with as many channels as its first layer takes.
+
+    Args:
+        network, checkpoint: of the network. sample: the images. classes: of the data. output: which of several outputs.
 
     Raises:
         InputError: no such factory, what it makes is no module, a checkpoint that does not fit, no linear head.
     """
     model, said, files = _load(network, checkpoint)
+    kind = next((one.dtype for one in model.parameters() if one.is_floating_point()), torch.float32)
+    channels = _channels(model)
+    images = sample(channels)
+    chosen: list[str] = []
 
-    def operations(x: np.ndarray) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], np.ndarray]:
+    def operations(x: np.ndarray) -> tuple[list[_Operation], torch.Tensor]:
         seen = _Seen()
         try:
             with torch.inference_mode(), seen:
-                output = _tensor(model(torch.from_numpy(x)), network)
-        except (RuntimeError, ValueError, TypeError) as error:
+                returned = _outputs(model(torch.from_numpy(x).to(kind)), network)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise InputError(
                 f"{network}: expected a network that takes images {x.shape[1:]}, got {first_line(error)}"
             ) from None
-        return seen.operations, output.float().numpy()
+        if not chosen:
+            arrays = {key: value.detach().double().numpy() for key, value in returned.items()}
+            chosen.append(pick_output(arrays, classes, output, network))
+        return seen.operations, returned[chosen[0]]
 
     def pooled(x: torch.Tensor) -> np.ndarray:
         """(n, d): the mean over positions, which a linear layer and the mean may change places with."""
-        return x.float().reshape(len(x), -1, x.shape[-1]).mean(1).numpy()
+        return x.double().reshape(len(x), -1, x.shape[-1]).mean(1).numpy()
 
-    found, output = operations(images)
-    head = find_head([Linear(pooled(x), weight.detach().float().numpy()) for x, weight in found], output, network)
-    bits = BITS.get(found[-1 - head.place][1].dtype, 32)
+    found, logits = operations(images)
+    lines = [Linear(pooled(x), _array(weight), None if bias is None else _array(bias)) for x, weight, bias in found]
+    head = find_head(lines, logits.double().numpy(), network, precision := _precision([logits, *(one.inputs for one in found)]))
+    weight = found[-1 - head.place].weights
+    bits = BITS.get(weight.dtype, 32)
+    if bits == 16 and weight.dtype != torch.float16:
+        said = {**said, "weights": str(weight.dtype).removeprefix("torch.")}
 
     def run_batch(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found, output = operations(x)
-        return pooled(found[-1 - head.place][0]), output.reshape(len(x), -1)
+        found, logits = operations(x)
+        return pooled(found[-1 - head.place].inputs), logits.double().numpy().reshape(len(x), -1)
 
-    return Network(network, head, run_batch, bits, said, files)
+    exact = 16 if weight.dtype == torch.float16 else max(bits, 32)  # a file holds bfloat16 as float32, exactly
+    return Network(network, head, run_batch, exact, said, files, channels, precision)
 
 
-def _tensor(output: Any, name: str) -> torch.Tensor:
-    """The logits among what a network returns: itself, ``logits``, or the first of several."""
-    if isinstance(output, dict):
-        output = output.get("logits", next(iter(output.values()), None))
-    elif not isinstance(output, torch.Tensor) and hasattr(output, "logits"):
-        output = output.logits
-    elif isinstance(output, tuple | list) and output:
-        output = output[0]
-    if isinstance(output, torch.Tensor):
-        return output
-    raise InputError(f"{name}: expected a tensor of logits from the network, got {type(output).__name__}")
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    kind = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return tensor.detach().to(kind).numpy()
+
+
+def _precision(tensors: list[torch.Tensor]) -> float:
+    """The coarsest rounding among them."""
+    kinds = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    return max([float(torch.finfo(kind).eps) for kind in kinds] + [float(torch.finfo(torch.float32).eps)])
+
+
+def _channels(model: torch.nn.Module) -> int:
+    """Of the images that the first convolution takes; 3 where there is none."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            return module.in_channels
+    return 3
+
+
+def _outputs(returned: Any, name: str) -> dict[str, torch.Tensor]:
+    """The tensors among what a network returns, by name or number."""
+    if isinstance(returned, torch.Tensor):
+        return {"output": returned}
+    if isinstance(getattr(returned, "logits", None), torch.Tensor):
+        return {"logits": returned.logits}
+    if isinstance(returned, tuple | list):
+        returned = dict(enumerate(returned))
+    if isinstance(returned, dict):
+        found = {str(key): value for key, value in returned.items() if isinstance(value, torch.Tensor)}
+        if found:
+            return found
+    raise InputError(f"{name}: expected a tensor of logits from the network, got {type(returned).__name__}")
 
 
 def _load(network: str, checkpoint: Path | str | None) -> tuple[torch.nn.Module, dict[str, Any], dict[str, str]]:
@@ -115,25 +167,31 @@ def _load(network: str, checkpoint: Path | str | None) -> tuple[torch.nn.Module,
 
 
 def _made(network: str) -> torch.nn.Module:
-    module, _, factory = network.partition(":")
-    if not module or not factory:
+    if not FACTORY.fullmatch(network):
         raise InputError(
-            f"network: expected one of {', '.join(NAMES)}, module:factory, or a .keras, .h5 or .onnx file, got {network!r}"
+            f"network: expected one of {', '.join(NAMES)}, module:factory, or a .keras, .h5 or .onnx file, got "
+            f"{in_short(repr(network))}"
         )
+    module, _, factory = network.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
         made: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(f"network: expected an importable module {module!r}, got {type(error).__name__}: {error}") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's own code, which may even ask to exit
+        raise InputError(f"network: expected an importable module {module!r}, got {first_line(error)}") from None
     finally:
         sys.path.pop(0)
     for name in factory.split("."):
-        if not hasattr(made, name):
-            raise InputError(f"network: expected {factory!r} in {module}, found none")
-        made = getattr(made, name)
+        try:
+            made = getattr(made, name)
+        except AttributeError:
+            raise InputError(f"network: expected {factory!r} in {module}, found none") from None
     try:
         model = made() if not isinstance(made, torch.nn.Module) else made
-    except Exception as error:  # the user's own code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the user's own code, which may even ask to exit
         raise InputError(f"network: expected {network} to make a torch.nn.Module, got {first_line(error)}") from None
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"network: expected {network} to make a torch.nn.Module, got {type(model).__name__}")

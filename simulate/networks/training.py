@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import os
 import time
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import torch.nn.functional as F
 from simulate.networks.checkpoints import read_checkpoint
 from simulate.networks.cifar_resnet import batches, build, preprocess
 from simulate.networks.images import read_cifar
-from theory.setting.door import progress, say
+from theory.setting.archive import write_whole
+from theory.setting.command_line import progress, say
 from theory.setting.errors import InputError
 
 RECIPE = {
@@ -112,9 +112,7 @@ def _resume(out: Path, run: dict) -> dict:
 
 
 def _save(state: dict, out: Path) -> None:
-    partial = out.with_name(out.name + ".partial")
-    torch.save(state, partial)
-    os.replace(partial, out)
+    write_whole(out, lambda file: torch.save(state, file))
 
 
 def _epoch(model, optimizer, images, epoch: int, epochs: int, seed: int) -> float:

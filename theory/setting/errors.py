@@ -1,4 +1,6 @@
-"""The one exception that bad input raises."""
+"""The one exception that bad input raises, and how long its message may be."""
+
+LONGEST = 300  # characters of what another library or a file says, in a message of one line
 
 
 class InputError(ValueError):
@@ -6,3 +8,15 @@ class InputError(ValueError):
 
     The commands print it on stderr and exit with code 2.
     """
+
+
+def in_short(what: object) -> str:
+    """A text on one line, its middle left out where it is long."""
+    text = " ".join(str(what).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+
+
+def listed(items, most: int = 5) -> str:
+    """The first few of many, as a text: 0, 1, 2, ... (40 in all)."""
+    items = [str(item) for item in items]
+    return ", ".join(items[:most]) + (f", ... ({len(items)} in all)" if len(items) > most else "")

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from theory.setting.compression import Compressed
-from theory.setting.compression.codec import products
-from theory.setting.compression.uniform import affine_codes, affine_grid
 from theory.setting.errors import InputError
-from theory.setting.files import Features
+from theory.setting.features import Features
 from theory.setting.problem import Problem
+from theory.setting.schemes import Compressed
+from theory.setting.schemes.uniform import affine_codes, affine_grid
+from theory.setting.stored_layer import products
 
 
 def input_grid(subject: Problem | Features, bits: int) -> tuple[float, float]:
@@ -27,12 +27,7 @@ def input_grid(subject: Problem | Features, bits: int) -> tuple[float, float]:
     Raises:
         InputError: a problem without a feature range, or a range that is one point, 0.
     """
-    if isinstance(subject, Features):
-        ends = np.array([subject.features.min(), subject.features.max()], np.float64)
-    elif subject.feature_range is None:
-        raise InputError("feature_range: missing, expected in a statistics file for scheme integer: fit it anew")
-    else:
-        ends = subject.feature_range
+    ends = subject.input_range()
     step, zero = affine_grid(np.minimum(ends[:1], 0.0), np.maximum(ends[1:], 0.0), bits)
     if not step[0] > 0:
         raise InputError("feature_range: expected a range of more than the point 0")
@@ -42,7 +37,7 @@ def input_grid(subject: Problem | Features, bits: int) -> tuple[float, float]:
 def codes(subject: Problem | Features, z: np.ndarray, bits: int) -> np.ndarray:
     """(n, d) the integers p, less the zero point, of inputs (n, d)."""
     step, zero = input_grid(subject, bits)
-    return affine_codes(z, np.array(step), np.array(zero), bits)[0]
+    return affine_codes(z, np.array(step), np.array(zero), bits)
 
 
 def sums(subject: Problem | Features, layer: Compressed, p: np.ndarray, bits: int, corrected: bool) -> np.ndarray:
@@ -52,13 +47,13 @@ def sums(subject: Problem | Features, layer: Compressed, p: np.ndarray, bits: in
         raise InputError(
             f"activation_bits: expected codes whose sums 32 bits hold, got up to {np.abs(total).max():.3g} with {bits} bits"
         )
-    return total if np.ptp(layer.steps) == 0 else total * products(layer.steps, 1.0)
+    return total if np.ptp(layer.steps) == 0 else total * products(layer.steps[:, 0], 1.0)
 
 
 def whole_bias(subject: Problem | Features, layer: Compressed, bits: int, corrected: bool) -> np.ndarray:
     """(rows,) the bias as integers at the product of the steps."""
     bias = subject.bias + (subject.weights - layer.weights) @ subject.mean_feature if corrected else subject.bias
-    whole = np.rint(bias / products(layer.steps, input_grid(subject, bits)[0]))
+    whole = np.rint(bias / products(layer.steps[:, 0], input_grid(subject, bits)[0]))
     if np.abs(whole).max() >= 2**31:
         raise InputError(f"bias: expected one that 32 bits at the product of the steps hold, got {np.abs(bias).max():.3g}")
     return whole
@@ -72,7 +67,7 @@ def actual(
     step, zero = input_grid(subject, bits)
     lifted = []
     for layer in layers:
-        constant = whole_bias(subject, layer, bits, corrected) * products(layer.steps, step)
+        constant = whole_bias(subject, layer, bits, corrected) * products(layer.steps[:, 0], step)
         parts = [0 * subject.weights, layer.weights, constant[:, None]]
         lifted.append(replace(layer, weights=np.concatenate(parts, 1)))
     return _lifted(subject, step, zero, bits, np.zeros(subject.weights.shape[1])), lifted
@@ -104,12 +99,12 @@ def noisy(problem: Problem, bits: int, corrected: bool) -> Problem:
 
 def clipped(problem: Problem, bits: int) -> float:
     """The largest share, over features and classes, of the Gaussian law of a feature beyond the range."""
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     step, zero = input_grid(problem, bits)
     low, high = -(zero + 0.5) * step, (2**bits - 0.5 - zero) * step
     deviations = np.sqrt(np.stack([np.maximum(np.diagonal(problem.covariance(k)), 1e-300) for k in range(problem.classes)]))
-    return float(np.max(norm.cdf((low - problem.means) / deviations) + norm.sf((high - problem.means) / deviations)))
+    return float(np.max(ndtr((low - problem.means) / deviations) + ndtr((problem.means - high) / deviations)))
 
 
 def _lifted(subject: Problem | Features, step: float, zero: float, bits: int, origin: np.ndarray) -> Problem | Features:
@@ -118,7 +113,7 @@ def _lifted(subject: Problem | Features, step: float, zero: float, bits: int, or
     weights, none = np.concatenate([W, 0 * W, bias[:, None]], 1), np.zeros_like(bias)
     if isinstance(subject, Features):
         z = subject.features.astype(np.float64)
-        u = affine_codes(z, np.array(step), np.array(zero), bits)[0] * step - origin
+        u = affine_codes(z, np.array(step), np.array(zero), bits) * step - origin
         return replace(subject, features=np.concatenate([z, u, np.ones((len(z), 1))], 1), weights=weights, bias=none)
 
     def means(mu: np.ndarray) -> np.ndarray:

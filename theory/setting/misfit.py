@@ -5,8 +5,8 @@ import contextlib
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from theory.setting.compression import UNIFORM, Compressed, compress
 from theory.setting.errors import InputError
+from theory.setting.schemes import UNIFORM, Compressed, compress
 
 BITS = (2, 3, 4, 5, 6)
 FLOOR = 0.02  # of the flip rate: no model is taken to be better

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from theory.setting.errors import InputError
+from theory.setting.checks import check_classes, check_priors, head, semi_definite, shaped
+from theory.setting.errors import InputError, listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Components:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Last layer a = W z + b and features z | class k ~ N(mu_k, Sigma_k). All arrays float64.
+    """Last layer a = W z + b and features z | class k ~ N(mu_k, Sigma_k). All arrays float64; others are converted.
 
     Attributes:
         weights: (K, d), or (1, d) for a head with one output: class 1 when w z + b > 0, K = 2.
@@ -62,19 +63,45 @@ class Problem:
             where nothing was fitted.
         feature_range: (2,) least and largest feature, for their quantization; None where it is not known.
         provenance: where all this comes from.
+
+    Raises:
+        InputError: shapes that do not go together, values that are not finite, priors that do not sum to 1, a covariance that
+            is not symmetric or has a negative eigenvalue (what is only rounding is mended).
     """
 
-    weights: Float64[np.ndarray, "rows d"]
-    bias: Float64[np.ndarray, " rows"]
-    priors: Float64[np.ndarray, " K"]
-    means: Float64[np.ndarray, "K d"]
-    covariances: Float64[np.ndarray, "*K d d"]
+    weights: np.ndarray  # shapes and values are checked below, always
+    bias: np.ndarray
+    priors: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
     counts: Int64[np.ndarray, " K"] | None = None
     components: Components | None = None
     misfit: float | None = None
     feature_range: Float64[np.ndarray, "2"] | None = None
     source_bits: int = 32
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        arrays = {name: np.asarray(getattr(self, name)) for name in ("weights", "bias", "priors", "means", "covariances")}
+        weights, bias = head(arrays["weights"], arrays["bias"])
+        K, d = max(2, len(weights)), weights.shape[1]
+        covariances = arrays["covariances"]
+        checked = {
+            "weights": weights,
+            "bias": bias,
+            "priors": check_priors(shaped("priors", arrays["priors"], (K,))),
+            "means": shaped("means", arrays["means"], (K, d)),
+            "covariances": shaped("covariances", covariances, (d, d) if covariances.ndim == 2 else (K, d, d)),
+        }
+        checked["covariances"] = semi_definite("covariances", checked["covariances"])
+        for name, array in checked.items():
+            object.__setattr__(self, name, array)
+
+    def __str__(self) -> str:
+        law = "Gaussian classes" if self.components is None else f"mixtures of {len(self.components.shares)} Gaussians"
+        counts = "exact statistics" if self.counts is None else f"{int(self.counts.sum())} samples"
+        covariance = "one covariance" if self.shared else "a covariance a class"
+        return f"Problem: {self.classes} classes, {self.features} features, {law}, {covariance}, {counts}"
 
     @property
     def classes(self) -> int:
@@ -109,7 +136,7 @@ class Problem:
             return self
         total = self.priors[chosen].sum()
         if total <= 0:
-            raise InputError(f"classes: expected classes with a positive prior, got {' '.join(map(str, chosen))}")
+            raise InputError(f"classes: expected classes with a positive prior, got {listed(chosen)}")
         return replace(
             self,
             weights=self.weights[chosen],
@@ -122,15 +149,42 @@ class Problem:
             provenance={**self.provenance, "classes": [int(k) for k in chosen]},
         )
 
+    def with_bias_column(self) -> "Problem":
+        """The bias as one more column of the weights, on an input that is always 1."""
 
-def check_classes(classes: Sequence[int], K: int, rows: int) -> np.ndarray:
-    """The classes as an index array, refused unless they are at least two different ones of 0..K-1 (0 1 for one output)."""
-    chosen, text = np.asarray(classes, np.int64), " ".join(map(str, classes))
-    if len(chosen) < 2 or len(np.unique(chosen)) < len(chosen) or chosen.min() < 0 or chosen.max() >= K:
-        raise InputError(f"classes: expected at least two different ones of 0 to {K - 1}, got {text}")
-    if rows == 1 and list(chosen) != [0, 1]:
-        raise InputError(f"classes: a head with one output has the classes 0 1, got {text}")
-    return chosen
+        def padded(covariances: np.ndarray) -> np.ndarray:
+            return np.pad(covariances, [(0, 0)] * (covariances.ndim - 2) + [(0, 1), (0, 1)])
+
+        components = self.components
+        if components is not None:
+            means = np.pad(components.means, [(0, 0), (0, 1)], constant_values=1.0)
+            components = replace(components, means=means, covariances=padded(components.covariances))
+        return replace(
+            self,
+            weights=np.concatenate([self.weights, self.bias[:, None]], 1),
+            bias=np.zeros_like(self.bias),
+            means=np.pad(self.means, [(0, 0), (0, 1)], constant_values=1.0),
+            covariances=padded(self.covariances),
+            components=components,
+        )
+
+    def moved(self, origin: Float64[np.ndarray, " d"]) -> "Problem":
+        """The same layer on the inputs z - origin."""
+        components = self.components
+        if components is not None:
+            components = replace(components, means=components.means - origin)
+        bias = self.bias + self.weights @ origin
+        return replace(self, means=self.means - origin, bias=bias, components=components)
+
+    def input_range(self) -> Float64[np.ndarray, "2"]:
+        """Least and largest input.
+
+        Raises:
+            InputError: it is not known.
+        """
+        if self.feature_range is None:
+            raise InputError("feature_range: missing, expected in a statistics file for scheme integer: fit it anew")
+        return self.feature_range
 
 
 def margin(

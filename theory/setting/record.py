@@ -1,14 +1,13 @@
 """What every door returns: one record a width, the same fields for a prediction and for an estimate."""
 
 import importlib.metadata
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from theory.setting.compression import Compressed
-from theory.setting.door import print_json, print_table
+from theory.setting.errors import InputError
+from theory.setting.schemes import Compressed
 
 SOURCES = ("network", "statistics", "test_set", "model")
 
@@ -17,10 +16,13 @@ SOURCES = ("network", "statistics", "test_set", "model")
 class Record:
     """Risk, distortion and flip rate of one compressed layer. Fractions throughout.
 
-    A prediction (``theory.predict``) carries ``numerical_error``; an estimate (``simulate.run``, ``simulate.measure``)
-    carries ``standard_error``, ``flip_rate_standard_error`` and ``n``. ``distortion`` is risk after minus risk before.
-    ``interval`` is for the distortion one network shows on a test set of the size asked for; ``interval_sources`` are
-    standard deviations by name.
+    A prediction (``theory.predict``) carries ``numerical_error`` (of the distortion), ``risk_before_error`` and
+    ``flip_rate_error``, all 95 % half-widths; an estimate (``simulate.run``, ``simulate.measure``) carries ``standard_error``,
+    ``flip_rate_standard_error`` and ``n``. ``distortion`` is risk after minus risk before. ``interval`` is for the distortion
+    one network shows on a test set of the size asked for; ``interval_sources`` are standard deviations by name.
+
+    Raises:
+        InputError: a number came out that is not finite.
     """
 
     scheme: str
@@ -40,13 +42,27 @@ class Record:
     interval_sources: dict[str, float]
     flip_rate: float
     per_class: list[dict[str, float]]
-    numerical_error: float = 0.0
+    numerical_error: float
+    risk_before_error: float
+    flip_rate_error: float
     standard_error: float | None = None
     flip_rate_standard_error: float | None = None
     n: int | None = None
     sparsity: float = 0.0
+    group_size: int | None = None
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        numbers = {name: value for name, value in vars(self).items() if isinstance(value, float)}
+        numbers |= {f"interval_sources of {name}": value for name, value in self.interval_sources.items()}
+        numbers |= dict(zip(("lower end of the interval", "upper end of the interval"), self.interval, strict=True))
+        for name, value in numbers.items():
+            if not np.isfinite(value):
+                raise InputError(
+                    f"{name}: expected a finite number, got {value} from these weights and statistics: are they extreme or "
+                    "degenerate?"
+                )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what does not apply is left out."""
@@ -61,6 +77,7 @@ def compression_fields(compressed: Compressed, source_bits: int) -> dict[str, An
         "bits": compressed.bits,
         "granularity": compressed.granularity,
         "sparsity": compressed.sparsity,
+        "group_size": compressed.options.get("group_size"),
         "rate": rate,
         "rate_breakdown": compressed.rate_breakdown,
         "compression_ratio": 32 / rate,
@@ -81,31 +98,3 @@ def version() -> str:
         return importlib.metadata.version("compressed-network-theory")
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def show(records: Sequence[Record], *, as_json: bool) -> None:
-    """Print records as JSON or as a table with one line per warning below it."""
-    if as_json:
-        print_json([record.as_dict() for record in records])
-        return
-    rows = [record.as_dict() for record in records]
-    sparsity = ["sparsity"] if any(record.sparsity for record in records) else []
-    columns = [
-        "scheme",
-        "granularity",
-        "bits",
-        *sparsity,
-        "rate",
-        "risk_before",
-        "risk_after",
-        "distortion",
-        "interval",
-        "flip_rate",
-    ]
-    error = "standard_error" if records and records[0].standard_error is not None else "numerical_error"
-    print_table(rows, [*columns, error, "method"])
-    several = len({record.scheme for record in records}) > 1
-    for record in records:
-        about = [record.scheme] * several + ([] if record.bits is None else [f"{record.bits} bits"])
-        for warning in record.warnings:
-            print(f"{', '.join(about)}{': ' if about else ''}{warning}")

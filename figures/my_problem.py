@@ -1,0 +1,126 @@
+"""``figures mine``: your own problem, theory with its interval beside simulation or counting."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from figures import style
+from figures.compare import COLUMNS, join
+from simulate import measure, run
+from theory.prediction import predict
+from theory.setting.archive import check_place, write_csv
+from theory.setting.checks import seed_of, share
+from theory.setting.errors import InputError
+from theory.setting.features import Features
+from theory.setting.files import read_either
+from theory.setting.problem import Problem
+from theory.setting.record import Record
+
+NAME = "mine"
+
+
+def mine(
+    source: Problem | Features | Path | str,
+    *,
+    scheme: str,
+    bits: Sequence[int] | None = None,
+    errors: str = "actual",
+    out: Path | str = "out",
+    seed: int = 0,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Draw the distortion and the flips of one's own layer, predicted and seen, into ``out`` as ``mine.pdf``, ``.png`` and
+    ``.csv``.
+
+    Of statistics the prediction stands beside the simulation of the same law. Of labelled features it is made from one half of
+    them, and counted on the other half.
+
+    Args:
+        source: a problem, labelled features, or a file of either. scheme, bits, options: as :func:`theory.predict`.
+        errors: ``actual`` or, of statistics, ``expected``. out: a folder, made where there is none. seed: of halves and draws.
+
+    Returns:
+        The rows of the comparison: quantity, theory, simulation, standard error, z.
+
+    Raises:
+        InputError: a bad file or bad options, features without labels, or a place that can't be written to.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"out: expected a folder, got the file {folder}")
+    subject, seed = read_either(source), seed_of(seed)
+    share("confidence", options.get("confidence", 0.95))
+    question: dict[str, Any] = dict(scheme=scheme, bits=bits, **options)
+    if isinstance(subject, Problem):
+        predicted = predict(subject, errors=errors, seed=seed, **question)
+        seen = run(subject, errors=errors, seed=seed, **question)
+        d, how, name = subject.features, "simulated", "from the statistics"
+    else:
+        if not subject.labelled:
+            raise InputError("labels: missing, expected of features on whose other half is counted")
+        if errors != "actual":
+            raise InputError(f"errors: expected 'actual' for features, whose other half counts one network, got {errors!r}")
+        order = np.random.default_rng([seed, 40]).permutation(len(subject.labels))
+        first, other = (subject.take(np.sort(half)) for half in np.array_split(order, 2))
+        if len(other.labels) < 1 or len(first.labels) < 2:
+            raise InputError(f"features: expected at least 4 samples to halve, got {len(subject.labels)}")
+        n = len(other.restrict(options.get("classes")).labels)
+        predicted = predict(first, test_size=n, seed=seed, **question)
+        seen = measure(other, compressed_by=first, **question)
+        d, how, name = subject.weights.shape[1], f"counted on the other {n} samples", "from one half of the samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    check_place(folder / f"{NAME}.csv")
+    rows, K = [], subject.classes
+    claim = "exact" if isinstance(subject, Problem) else "measured"
+    for one, other_one in zip(predicted, seen, strict=True):
+        rows += join(NAME, str(subject), K, d, claim, one, other_one)
+    write_csv(folder / f"{NAME}.csv", rows, list(COLUMNS))
+    with matplotlib.rc_context(style.rc()):
+        figure = draw(predicted, seen, f"predicted {name}", how)
+        figure.savefig(folder / f"{NAME}.pdf", metadata={"CreationDate": None})
+        figure.savefig(folder / f"{NAME}.png")
+        plt.close(figure)
+    return rows
+
+
+def draw(predicted: Sequence[Record], seen: Sequence[Record], title: str, how: str):
+    """Left: distortion with the predicted interval and what was seen with its own. Right: flips."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=style.size(1, 3))
+    place = np.arange(len(predicted))
+    low, high = (np.array([100 * one.interval[i] for one in predicted]) for i in (0, 1))
+    points = np.array([100 * one.distortion for one in predicted])
+    confidence = predicted[0].confidence
+    left.errorbar(
+        place - 0.08,
+        points,
+        np.stack([np.maximum(points - low, 0), np.maximum(high - points, 0)]),
+        fmt="_",
+        color="#000000",
+        capsize=3,
+        markersize=8,
+        label=f"{title}, {confidence:.0%} interval",
+    )
+    errors = [1.96 * 100 * (one.standard_error or 0.0) for one in seen]
+    left.errorbar(place + 0.08, [100 * one.distortion for one in seen], errors, label=f"{how}, 95 %", **style.SIMULATION)
+    right.plot(place - 0.08, [100 * one.flip_rate for one in predicted], "_", color="#000000", markersize=8)
+    flips = [1.96 * 100 * (one.flip_rate_standard_error or 0.0) for one in seen]
+    right.errorbar(place + 0.08, [100 * one.flip_rate for one in seen], flips, **style.SIMULATION)
+    first = predicted[0]
+    steps = {"tensor": "a step a layer", "channel": "a step a row", "group": f"a step for {first.group_size} weights"}
+    stepped = first.rate_breakdown["steps"] > 0
+    labels = ["-" if one.bits is None else str(one.bits) for one in predicted]
+    for axis, what in ((left, "distortion"), (right, "flips")):
+        axis.set_xticks(place, labels)
+        axis.set_xlim(-0.6, len(place) - 0.4)
+        axis.set_xlabel(f"bits per weight ({first.scheme}{', ' + steps[first.granularity] if stepped else ''})")
+        axis.set_ylabel(f"{what} (percentage points)")
+    left.axhline(0, color="0.6", linewidth=0.6)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure

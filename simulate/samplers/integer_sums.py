@@ -1,0 +1,106 @@
+"""Integer layers: full feature vectors, their codes, sums of products of codes; nothing is integrated out."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from simulate.estimates import Decisions, counted
+from simulate.measurement import decisions
+from simulate.request import PAIRS, Request
+from simulate.samplers.base import Sampler
+from simulate.sampling.paired_counting import draw
+from theory.setting import integer
+from theory.setting.command_line import progress
+from theory.setting.error_law import uniform_errors
+from theory.setting.features import Features
+from theory.setting.problem import decide
+from theory.setting.record import Record
+from theory.setting.schemes import Compressed
+
+CHUNK = 2**15  # samples drawn at once
+EACH = 256  # samples a network
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerSums(Sampler):
+    """Counts."""
+
+    def refuses(self, request):
+        if request.question.activation_bits is None:
+            return "quantized inputs"
+        for name, value in (("networks", request.networks), ("standard-error", request.standard_error)):
+            if value is not None:
+                return f"no --{name}: samples are counted"
+        return None
+
+    def estimate(self, request):
+        return integer_pairs(request, PAIRS if request.n is None else request.n, self.name)
+
+
+def integer_pairs(request: Request, n: int, method: str) -> list[Record]:
+    """The records of n samples (whole chunks) of a Gaussian problem through the clean layer and the integer ones; all layers
+    see the same samples. With expected errors a random layer W + E of the step for every EACH samples, in floating point on the
+    quantized inputs; the standard error is then that over networks."""
+    problem, layers, seed = request.problem, request.layers, request.seed
+    activation_bits, corrected = request.question.activation_bits, request.question.bias_correction
+    assert activation_bits is not None  # else the sampler refuses
+    labels, before = [], []
+    after: list[list[np.ndarray]] = [[] for _ in layers]
+    for i in progress(range(math.ceil(n / CHUNK)), what="sampling", unit="chunk"):
+        rng = np.random.default_rng([seed, i])
+        z, y = draw(problem, CHUNK, rng)
+        features = Features(features=z, labels=y, weights=problem.weights, bias=problem.bias)
+        labels.append(y.astype(np.int32))
+        before.append(decisions(features, problem.weights).astype(np.int32))
+        codes = integer.codes(problem, z, activation_bits)
+        for found, layer in zip(after, layers, strict=True):
+            if request.errors == "actual":
+                found.append(decide(integer.sums(problem, layer, codes, activation_bits, corrected)).astype(np.int32))
+            else:
+                found.append(_networks(request, layer, codes, rng).astype(np.int32))
+    y, clean = np.concatenate(labels), np.concatenate(before)
+    records = []
+    for found, layer in zip(after, layers, strict=True):
+        decisions_of = Decisions(y, clean, np.concatenate(found), problem.classes)
+        record = counted(decisions_of, layer, problem.source_bits, request.confidence, request.provenance)
+        records.append(replace(record, errors=request.errors, method=method))
+    if request.errors == "actual":
+        return records
+    return [_over_networks(record, y, clean, np.concatenate(found)) for record, found in zip(records, after, strict=True)]
+
+
+def _networks(request: Request, layer: Compressed, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Decisions of random layers, one for every EACH samples."""
+    problem, bits, corrected = request.problem, request.question.activation_bits, request.question.bias_correction
+    assert bits is not None  # else the sampler refuses
+    u, zbar = codes * integer.input_grid(problem, bits)[0], problem.mean_feature
+    errors, out = uniform_errors(problem.weights, layer, tied=request.tied), np.empty(len(u), np.int64)
+    for first in range(0, len(u), EACH):
+        some = slice(first, first + EACH)
+        What = problem.weights + errors.of(rng.random(problem.weights.shape) - 0.5)
+        bias = problem.bias + ((problem.weights - What) @ zbar if corrected else 0.0)
+        out[some] = decide(u[some] @ What.T + bias)
+    return out
+
+
+def _over_networks(record: Record, labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> Record:
+    shift = ((after != labels).astype(float) - (before != labels)).reshape(-1, EACH).mean(1)
+    flips = (after != before).reshape(-1, EACH).mean(1)
+    errors = [float(x.std(ddof=1) / np.sqrt(len(x))) for x in (shift, flips)]
+    half = (record.interval[1] - record.interval[0]) / 2 * errors[0] / max(record.standard_error or 0.0, 1e-300)
+    return replace(
+        record,
+        standard_error=errors[0],
+        flip_rate_standard_error=errors[1],
+        interval=(record.distortion - half, record.distortion + half),
+    )
+
+
+SAMPLERS = (
+    IntegerSums(
+        name="integer_sums",
+        summary="integer layers, decisions counted",
+        errors=("actual", "expected"),
+    ),
+)

@@ -1,0 +1,1 @@
+"""How samples are drawn and counted: each file says what it integrates out, if anything."""

@@ -1,0 +1,199 @@
+"""Figures draw the numbers they are given; the comparison counts what it should; the report writes whole files."""
+
+import csv
+import itertools
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from figures import (
+    compare,
+    failure_map,
+    quantization_errors,
+    real_hypotheses,
+    real_margins,
+    real_models,
+    real_pairs,
+    slopes,
+    style,
+)
+from figures.report import FIGURES, report
+from simulate.experiments.all_classes import shipped_classes
+from simulate.experiments.halves import COUNTS, shipped
+from theory.setting.errors import InputError
+
+
+def test_styles_are_valid_and_told_apart_without_colour():
+    with matplotlib.rc_context(style.rc()):
+        lines = [Line2D([0], [0], **method) for method in style.METHODS.values()]
+    assert len({line.get_linestyle() for line in lines}) == len(lines)
+
+
+def _cell(quantity, claim):
+    return compare.Cell("f", "p", quantity, 2, 3, "symmetric", 4, "actual", "m", claim)
+
+
+def _rows(z, claim="exact"):
+    return [compare.row(_cell("distortion", claim), 0.0, value, 1.0) for value in z]
+
+
+def test_holding_counts_by_holm():
+    rng = np.random.default_rng(0)
+    assert compare.holding(_rows(rng.standard_normal(200))) == (200, 200)
+    assert compare.holding(_rows([0.1, 6.0, -7.0, 1.0])) == (2, 4)
+    assert compare.holding(_rows([6.0], "approximation")) == (0, 0)
+    empty = compare.row(_cell("distortion", "exact"), 0.0, 0.0, 0.0)
+    assert empty["z"] is None
+    assert compare.shortened([*_rows([3.0, 4.0]), empty])[0]["rows"] == 3
+
+
+def test_z_is_simulation_minus_theory():
+    one = compare.row(_cell("risk", "exact"), 0.10, 0.13, 0.01)
+    assert one["z"] == pytest.approx(3.0)
+    assert tuple(one) == compare.COLUMNS
+
+
+def test_shipped_data_are_whole_and_carry_their_provenance():
+    problem, counts = shipped()
+    assert problem.classes == 10
+    assert problem.weights.shape == (10, 64)
+    assert problem.counts is not None
+    assert problem.counts.sum() == 5000
+    assert problem.feature_range is not None  # `theory bits` asks for integer arithmetic too
+    provenance = problem.provenance["source"]
+    assert provenance["network"] == "resnet20"
+    assert 1 - provenance["accuracy"] <= 0.11
+    assert tuple(counts[0]) == COUNTS
+    assert len(counts) == 45 * 3 * 2 * 5
+    for row in counts:
+        assert row["flips"] == row["made"] + row["mended"]
+        assert row["n"] >= row["flips"]
+
+
+def test_shipped_counts_of_all_classes_belong_to_the_same_half():
+    """Ten classes: as many images as the pairs of one class make together, recalls that give back the counts."""
+    rows, (_, pairs) = shipped_classes(), shipped()
+    assert len(rows) == 3 * 2 * 5
+    n = {(row["first"], row["second"]): row["n"] for row in pairs}
+    assert {row["n"] for row in rows} == {sum(n.values()) / 9}
+    for row in rows:
+        drop = sum(row[f"share_{k}"] * (row[f"recall_before_{k}"] - row[f"recall_after_{k}"]) for k in range(10))
+        assert drop == pytest.approx((row["made"] - row["mended"]) / row["n"], abs=1e-12)
+
+
+def test_the_slopes_draw_ratios_to_the_simulation():
+    names = (
+        "reference",
+        "standard_error",
+        *slopes.FORMULAS,
+        "flips",
+        "flip_law",
+        "counted_flips",
+        "counted_flips_standard_error",
+    )
+    table = [
+        {"K": 10, "d": 64, "bits": bits, "step": 2.0**-bits, **dict.fromkeys(names, 0.01), "pairwise_q": 0.02, "sakr_1": None}
+        for bits in slopes.BITS
+    ]
+    figure = slopes.draw(table)
+    drawn = {line.get_label(): np.asarray(line.get_ydata(), float) for line in figure.axes[1].lines}
+    np.testing.assert_allclose(drawn[slopes.FORMULAS["pairwise_q"]["label"]], 2.0)
+    np.testing.assert_allclose(drawn[slopes.FORMULAS["predict"]["label"]], 1.0)
+    plt.close(figure)
+
+
+def test_the_report_writes_pdf_png_csv_and_the_comparison(tmp_path):
+    rows = report(["real_pairs", "real_hypotheses"], out=tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"{name}.{kind}" for name in ("real_pairs", "real_hypotheses") for kind in ("pdf", "png", "csv")} | {
+        "comparison.csv"
+    }
+    with (tmp_path / "out" / "comparison.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert len(read) == len(rows) == 45 * 3 * 2 * 2
+    assert tuple(read[0]) == compare.COLUMNS
+    assert {one["claim"] for one in rows} == {"measured"}
+    with pytest.raises(InputError, match="distortion, failure_map"):
+        report(["nonsense"], out=tmp_path)
+
+
+def test_drawn_numbers_are_the_tables_numbers():
+    table, _ = real_pairs.compute()
+    figure = real_pairs.draw(table)
+    axis = figure.axes[0]
+    rows = sorted((one for one in table if one["bits"] == 2 and one["errors"] == "actual"), key=lambda one: one["predicted"])
+    (measured,) = [line for line in axis.lines if line.get_label() == "measured"]
+    np.testing.assert_allclose(np.asarray(measured.get_ydata()), [100 * one["distortion"] for one in rows])
+    assert axis.get_ylabel() == "distortion\n(percentage points)"
+    plt.close(figure)
+    table, _ = real_hypotheses.compute()
+    figure = real_hypotheses.draw(table)
+    assert "percentage points" in figure.axes[0].get_xlabel()
+    effects = sorted(100 * one["effect"] for one in table if one["bits"] == 2 and one["effect"] is not None)
+    widths = [bar.get_width() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
+    np.testing.assert_allclose(sorted(widths), effects)
+    plt.close(figure)
+
+
+def test_the_tables_of_real_networks_are_whole():
+    """Margins of a share that grows; of every model as many cells; coverage in the title is that of the table."""
+    margins, _ = real_margins.compute()
+    for one, following in itertools.pairwise(margins):
+        if (one["network"], one["class"]) == (following["network"], following["class"]):
+            assert one["share"] <= following["share"]
+    assert all(one["share"] > 0.98 for one in margins if one["deviations"] == 4.0)
+    table, comparison = real_models.compute()
+    assert len(comparison) == 2 * len(table)
+    assert len({sum(one["model"] == model for one in table) for model in {one["model"] for one in table}}) == 1
+    figure = real_models.draw(table)
+    first = [one for one in table if one["model"] == table[0]["model"]]
+    inside = np.mean([one["low"] <= one["distortion"] <= one["high"] for one in first])
+    assert f"{inside:.0%} inside" in figure.axes[0].get_title()
+    plt.close(figure)
+
+
+def test_errors_of_drawn_weights_follow_the_series(seed):
+    table, _ = quantization_errors.compute(seed)
+    theory = sorted((one["ratio"], one["variance"], one["correlation"]) for one in table if one["kind"] == "theory")
+    ratios, variance, correlation = np.array(theory).T
+    for one in table:
+        if one["kind"] == "drawn":
+            assert one["variance"] == pytest.approx(np.interp(one["ratio"], ratios, variance), abs=0.02)
+            assert one["correlation"] == pytest.approx(np.interp(one["ratio"], ratios, correlation), abs=0.02)
+    assert sum(one["count"] for one in table if one["kind"] == "histogram" and one["bits"] == 2) == 640
+
+
+def test_the_failure_map_shows_a_planted_failure():
+    table = [
+        {
+            "layer": layer,
+            "d": d,
+            "bits": bits,
+            "reference": 1.0,
+            "standard_error": 1e-4,
+            **{method: 1.5 if (layer, d, bits, method) == ("optimal", 8, 3, "marginal") else 1.0 for method in style.METHODS},
+        }
+        for layer in ("optimal", "perturbed")
+        for d in failure_map.FEATURES
+        for bits in failure_map.BITS
+    ]
+    figure = failure_map.draw(table)
+    axis = figure.axes[list(style.METHODS).index("marginal")]
+    image = axis.images[0].get_array()
+    assert image is not None
+    assert image[failure_map.FEATURES.index(8), failure_map.BITS.index(3)] == pytest.approx(50.0)  # per cent
+    assert np.sum(np.asarray(image) > 1) == 1
+    plt.close(figure)
+
+
+def test_every_figure_is_named_in_the_help(capsys):
+    from figures.__main__ import main
+
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(name in text for name in FIGURES)

@@ -1,0 +1,1 @@
+"""Which step, and how few bits: whoever chooses returns a plan."""

@@ -1,0 +1,65 @@
+"""More than two Gaussian classes, random errors: pairs of random layers, each along a line of its own a class."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from theory import statistics_variance
+from theory.effect import Draws, Effect
+from theory.integrals.line_averages import LineAverage, average_of, networks_on_lines, random_lines
+from theory.methods.base import Case, Method, refuses_kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineAverageMethod(Method):
+    """Exact up to the reported error; it asks nothing of the layer."""
+
+    def refuses(self, case):
+        return refuses_kind(case, many=True, integers=False)
+
+    def answer(self, case):
+        return [self._one(one) for one in case.each()]
+
+    def suffices(self, case, effect):
+        return False
+
+    def _one(self, case: Case) -> Effect:
+        average, errors = case.once(random_average), case.uniform_errors(case.layer)
+        around = networks_on_lines(case.problem, errors, seed=case.seed, budget=case.budget)
+        return random_effect(case, self.name, average, average.distortion @ case.problem.priors + around)
+
+
+def random_average(case: Case) -> LineAverage:
+    """Of one layer's random errors along lines."""
+    sets = random_lines(case.problem, case.uniform_errors(case.layer), seed=case.seed, budget=case.budget)
+    return average_of(sets[:, :, None], case.problem.priors)
+
+
+def random_effect(case: Case, name: str, average: LineAverage, networks: np.ndarray) -> Effect:
+    """Of one layer, with the distortions of single networks (n,) and what the statistics leave open."""
+    problem, errors = case.problem, case.uniform_errors(case.layer)
+    variance = statistics_variance.expected_statistics_variance(
+        problem, errors, average.distortion, average.changed, seed=case.seed
+    )
+    changed = np.maximum(average.changed @ problem.priors, np.abs(networks))
+    return Effect(
+        method=name,
+        before=average.before,
+        distortion=average.distortion,
+        flips=average.flips,
+        before_error=average.before_error,
+        error=average.error,
+        flips_error=average.flips_error,
+        draws=Draws("networks drawn", networks, changed, np.full(len(networks), variance)),
+    )
+
+
+METHODS = (
+    LineAverageMethod(
+        name="line_average",
+        source="line_crossing",
+        summary="more classes: random layers along lines",
+        errors=("expected",),
+        rank=1,
+    ),
+)

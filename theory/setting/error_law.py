@@ -1,0 +1,80 @@
+"""The uniform hypothesis on the errors of a layer, with what its weights alone say of the rows.
+
+Two rows that are the same or the opposite when measured in their steps have errors that are functions of each other:
+w_1 = -w_0 makes e_1 = -e_0, so that the margin has twice the noise of independent errors. A row of zeros has no errors.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from theory.setting.schemes import Compressed
+
+
+class UniformErrors(NamedTuple):
+    """E_kj = sign_k steps_kj U_ij with i = group_k, the U independent and uniform on (-1/2, 1/2).
+
+    steps: (rows, 1), or (rows, d) where groups of weights have their own. group: (rows,), each the lowest row of those tied to
+    each other. sign: (rows,) 1, -1, or 0 for a row without errors.
+    """
+
+    steps: Float64[np.ndarray, "rows columns"]
+    group: Int64[np.ndarray, " rows"]
+    sign: Float64[np.ndarray, " rows"]
+
+    @property
+    def tied(self) -> bool:
+        """Whether some rows' errors are functions of each other."""
+        return bool(np.any(self.group != np.arange(len(self.group))))
+
+    @property
+    def wide(self) -> Float64[np.ndarray, "rows columns"]:
+        """Steps with the sign: what a row's uniforms are multiplied by."""
+        return self.sign[:, None] * self.steps
+
+    def of(self, uniforms: np.ndarray) -> np.ndarray:
+        """Errors (..., rows, d) from uniforms (..., rows, d) on (-1/2, 1/2)."""
+        return uniforms[..., self.group, :] * self.wide if self.tied else uniforms * self.wide
+
+
+def uniform_errors(weights: Float64[np.ndarray, "rows d"], layer: Compressed, *, tied: bool = True) -> UniformErrors:
+    """The uniform errors of a compressed layer; with ``tied`` rows that are tied have tied errors, else all are independent."""
+    rows = np.arange(len(weights))
+    if not tied:
+        return UniformErrors(layer.steps, rows, np.ones(len(weights)))
+    return UniformErrors(layer.steps, *row_ties(weights, layer))
+
+
+def independent_errors(steps: Float64[np.ndarray, "rows columns"]) -> UniformErrors:
+    """Independent uniform errors of these steps."""
+    return UniformErrors(steps, np.arange(len(steps)), np.ones(len(steps)))
+
+
+def _opposite(row: np.ndarray, error: np.ndarray, other: np.ndarray) -> bool:
+    """Whether errors are opposite but at the ends of the row, where a quantizer may clip one side and not the other."""
+    inner = np.abs(row) < np.abs(row).max()
+    return bool(np.array_equal(error[inner], -other[inner]))
+
+
+def row_ties(weights: np.ndarray, layer: Compressed) -> tuple[np.ndarray, np.ndarray]:
+    """Group and sign of each row: rows whose weights over steps are the same or opposite, and whose errors are so too; rows
+    of zeros without errors have the sign 0."""
+    E = layer.weights - weights
+    group, sign = np.arange(len(weights)), np.ones(len(weights))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.where(layer.steps > 0, weights / layer.steps, 0.0) + 0.0  # -0 is 0
+        errors = np.where(layer.steps > 0, E / layer.steps, 0.0) + 0.0
+    first: dict[bytes, int] = {}
+    for k, row in enumerate(scaled):
+        if not row.any():
+            sign[k] = 0.0 if not errors[k].any() else 1.0
+            continue
+        key, opposite = row.tobytes(), (-row + 0.0).tobytes()
+        if key in first:
+            group[k] = first[key]
+        elif opposite in first and _opposite(row, errors[k], errors[first[opposite]]):
+            group[k], sign[k] = first[opposite], -1.0
+        else:
+            first[key] = k
+    return group, sign
