@@ -106,7 +106,7 @@ def test_bad_checkpoints_are_named(tmp_path, capsys):
     with pytest.raises(InputError, match="run code"):
         load("resnet20", path)
     assert "ran code" not in capsys.readouterr().out
-    with pytest.raises(InputError, match="found none"):
+    with pytest.raises(InputError, match="found nothing"):
         load("resnet20", tmp_path / "absent.pt")
     with pytest.raises(InputError, match="resnet110"):
         build("resnet18")

@@ -295,17 +295,15 @@ def test_random_networks_against_averaged_risks(seed):
 
 
 def test_widths_counted_together_keep_the_ties_each_has_alone():
-    """Opposite rows: their errors are opposite at some widths of an affine quantizer only."""
+    """Opposite rows: their errors are so too, though two bits clip one side and not the other."""
     problem = random_problem(16, 5)
     w = problem.weights[1] - problem.weights[0]
     opposite = replace(problem, weights=np.stack([-w, w]) / 2)
     options: dict = {"scheme": "affine", "errors": "expected", "networks": 512, "n": 2**18}
-    together = run(opposite, bits=[2, 3, 4, 5], **options)
+    together = run(opposite, bits=[2, 5], **options)
     for record in together:
         assert run(opposite, bits=[record.bits], **options)[0].distortion == record.distortion
-    for record, predicted in zip(
-        together, predict(opposite, scheme="affine", bits=[2, 3, 4, 5], errors="expected"), strict=True
-    ):
+    for record, predicted in zip(together, predict(opposite, scheme="affine", bits=[2, 5], errors="expected"), strict=True):
         assert record.standard_error is not None
         assert abs(record.distortion - predicted.distortion) < 4 * record.standard_error
 

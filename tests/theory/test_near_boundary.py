@@ -140,7 +140,8 @@ def test_posteriors_equal_orthants_where_both_are(layer, seed):
         assert spreads[1] == pytest.approx(spreads[0], rel=0.5)
 
 
-@pytest.mark.parametrize("shared", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False])
 def test_more_classes_than_features_against_simulation(shared, seed):
     """K = 12, d = 6: distortion and flips at 2 to 6 bits; refused with noise of a tenth more, and with the labels of the
     next class."""
