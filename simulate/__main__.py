@@ -14,6 +14,7 @@ from theory.setting.command_line import (
     Parser,
     add_json,
     add_question,
+    add_row_errors,
     add_seed,
     fraction,
     positive,
@@ -204,12 +205,7 @@ def _add_run(commands) -> None:
         metavar="NAME",
         help="the sampler by name: see below",
     )
-    command.add_argument(
-        "--row-errors",
-        choices=("tied", "independent"),
-        default="tied",
-        help="rows whose weights make their errors the same or opposite have such errors (default), or all are independent",
-    )
+    add_row_errors(command)
     command.more_help = _samplers
     command.add_argument(
         "--test-size", type=whole_number(1), metavar="N", help="say what a test set of N samples would add to the uncertainty"

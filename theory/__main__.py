@@ -14,6 +14,7 @@ if __name__ == "__main__":
 from theory.setting.command_line import (
     Parser,
     add_question,
+    add_row_errors,
     add_seed,
     positive,
     print_json,
@@ -88,13 +89,7 @@ def _add_law(command: argparse.ArgumentParser) -> None:
         metavar="T",
         help="of the posteriors softmax(logits/T) of a features file, with actual errors (default: fitted to its labels)",
     )
-
-    command.add_argument(
-        "--row-errors",
-        choices=("tied", "independent"),
-        default="tied",
-        help="rows whose weights make their errors the same or opposite have such errors (default), or all are independent",
-    )
+    add_row_errors(command)
 
 
 def _law_of(arguments: argparse.Namespace) -> dict[str, Any]:

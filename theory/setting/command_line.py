@@ -137,6 +137,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
 
 
+def add_row_errors(command: argparse.ArgumentParser) -> None:
+    """The option that says whether rows of the same or opposite weights share their errors."""
+    command.add_argument(
+        "--row-errors",
+        choices=("tied", "independent"),
+        default="tied",
+        help="rows whose weights make their errors the same or opposite have such errors (default), or all are independent",
+    )
+
+
 def add_question(
     parser: argparse.ArgumentParser,
     *,
