@@ -2,8 +2,13 @@
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Sequence
+
+if __name__ == "__main__":  # before the slow imports; simpler than in the other rooms: nothing half-written is to be removed
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"derivations: interrupted\n"), os._exit(130)))
 
 from derivations.catalogue import RESULTS
 from derivations.compiled import FILE

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import sympy
 
-from derivations import RESULTS, arithmetic, binary, calibration, laws, multiclass
+from derivations import RESULTS, arithmetic, binary, calibration, conditional, laws, multiclass
 from derivations.__main__ import main
 from derivations.notation import a, h_h, k4, m, mu_h, mu_mu, prior, q, r, s, sign, step, trace, v
 from derivations.result import Identity, Numeric, Result, collect
@@ -194,3 +194,13 @@ def test_a_numeric_step_sees_a_small_error():
 
     assert not Numeric(text="off by 1e-6", sides=off).holds()
     assert Numeric(text="off by 1e-6", sides=off, tolerance=1e-5).holds()
+
+
+def test_a_wrong_slope_in_tau_is_refused():
+    """The summand itself, not only the formula read off it."""
+    for summand, reference in (
+        (8 * conditional.CCC_ii + 24 * conditional.b * (conditional.CCmu_i - conditional.CCh_i * conditional.tau), 3),
+        (2 * conditional.CC_ii + 4 * conditional.b * (conditional.Cmu_i + conditional.Ch_i * conditional.tau / 2), 2),
+    ):
+        wrong = conditional._result("wrong", "", summand, "", lambda order=reference: conditional._norm_cumulant(order))
+        assert wrong.failures()
