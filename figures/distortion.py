@@ -1,5 +1,6 @@
 """Expected distortion against bits: every formula, Monte Carlo over random networks, and averaged exact risks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -24,19 +25,28 @@ def problem_of(d: int, layer: str, seed: int):
     return synthetic(classes=2, features=d, separation=2.5, covariance=covariance, priors="unequal", layer=layer, seed=seed)
 
 
-def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The numbers behind the figure, and the rows of the comparison."""
+def compute(
+    seed: int = 0,
+    *,
+    features: Sequence[int] = FEATURES,
+    bits: Sequence[int] = BITS,
+    layers: Sequence[str] = LAYERS,
+    n: int | None = None,
+    averaged_work: int = 2**22,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The numbers behind the figure, and the rows of the comparison; ``n`` samples counted, ``averaged_work`` over the features
+    networks whose exact risks are averaged."""
     table, comparison = [], []
-    for layer in LAYERS:
-        for d in FEATURES:
+    for layer in layers:
+        for d in features:
             problem, name = problem_of(d, layer, seed), f"{layer}, d = {d}"
-            question: dict[str, Any] = dict(scheme="symmetric", bits=BITS, seed=seed)
+            question: dict[str, Any] = dict(scheme="symmetric", bits=bits, seed=seed)
             best = predict(problem, errors="expected", **question)
-            counted = run(problem, errors="expected", **question)
-            steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in BITS])
+            counted = run(problem, errors="expected", n=n, **question)
+            steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in bits])
             methods = {method: [average_of_two(problem, step, method, seed=seed)[1] for step in steps] for method in METHODS}
-            averaged = distortions(problem, steps[..., 0], networks=2**22 // max(d, 64), seed=seed + 1, antithetic=True)
-            for i, width in enumerate(BITS):
+            averaged = distortions(problem, steps[..., 0], networks=averaged_work // max(d, 64), seed=seed + 1, antithetic=True)
+            for i, width in enumerate(bits):
                 reference, se = averaged[i].mean(), averaged[i].std(ddof=1) / np.sqrt(averaged.shape[1])
                 table.append(
                     {
@@ -75,11 +85,11 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                             se,
                         )
                     )
-            predictions, estimates = predict(problem, **question), run(problem, **question)
+            predictions, estimates = predict(problem, **question), run(problem, n=n, **question)
             for prediction, estimate in zip(predictions, estimates, strict=True):
                 comparison += join(NAME, name, 2, d, "exact", prediction, estimate)
             prediction, estimate = predictions[0], estimates[0]
-            n = (estimate.n or 0) / 2
+            counted_n = (estimate.n or 0) / 2
             comparison.append(
                 row(
                     Cell(
@@ -89,14 +99,14 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                         2,
                         d,
                         "symmetric",
-                        BITS[0],
+                        bits[0],
                         "actual",
                         "binary_risk",
                         "exact",
                     ),
                     prediction.risk_before,
                     estimate.risk_before,
-                    np.sqrt(estimate.risk_before * (1 - estimate.risk_before) / n),
+                    np.sqrt(estimate.risk_before * (1 - estimate.risk_before) / counted_n),
                 )
             )
     return table, comparison
@@ -106,11 +116,17 @@ def draw(table: list[dict[str, Any]]):
     """For each layer and dimension the distortion on a log axis, and below it every formula over the averaged exact risks.
 
     A triangle at the upper edge of a lower panel marks a ratio that lies above it."""
+    features, layers = sorted({one["d"] for one in table}), list(dict.fromkeys(one["layer"] for one in table))
     figure, axes = plt.subplots(
-        4, len(FEATURES), figsize=(7, 7), sharex=True, squeeze=False, gridspec_kw={"height_ratios": [2, 1] * 2}
+        2 * len(layers),
+        len(features),
+        figsize=(7, 3.5 * len(layers)),
+        sharex=True,
+        squeeze=False,
+        gridspec_kw={"height_ratios": [2, 1] * len(layers)},
     )
-    for i, layer in enumerate(LAYERS):
-        for axis, below, d in zip(axes[2 * i], axes[2 * i + 1], FEATURES, strict=True):
+    for i, layer in enumerate(layers):
+        for axis, below, d in zip(axes[2 * i], axes[2 * i + 1], features, strict=True):
             rows = [one for one in table if one["layer"] == layer and one["d"] == d]
             _levels(axis, rows)
             _ratios(below, rows)

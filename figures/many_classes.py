@@ -1,5 +1,6 @@
 """More than two classes, known weights: distortion and flips against bits, theory over counts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,17 +13,19 @@ from simulate.generator import synthetic
 from theory.prediction import predict
 
 NAME = "many_classes"
-PROBLEMS, BITS = ((3, 16), (10, 64), (100, 128)), (2, 3, 4, 5, 6)
-SAMPLES = {3: 10_000_000, 10: 10_000_000, 100: 2_000_000}  # feature vectors counted
+PROBLEMS = ((3, 16, 10_000_000), (10, 64, 10_000_000), (100, 128, 2_000_000))  # classes, features, samples counted
+BITS = (2, 3, 4, 5, 6)
 
 
-def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Perturbed layers, unequal priors; the simulation counts decisions."""
+def compute(
+    seed: int = 0, *, problems: Sequence[tuple[int, int, int]] = PROBLEMS, bits: Sequence[int] = BITS
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Perturbed layers, unequal priors; the simulation counts decisions. ``problems``: classes, features, samples counted."""
     table, comparison = [], []
-    for K, d in PROBLEMS:
+    for K, d, samples in problems:
         problem = synthetic(classes=K, features=d, separation=3.5, priors="unequal", layer="perturbed", seed=seed)
-        question: dict[str, Any] = dict(scheme="symmetric", bits=BITS, seed=seed)
-        predictions, counts = predict(problem, **question), run(problem, n=SAMPLES[K], **question)
+        question: dict[str, Any] = dict(scheme="symmetric", bits=bits, seed=seed)
+        predictions, counts = predict(problem, **question), run(problem, n=samples, **question)
         for one, seen in zip(predictions, counts, strict=True):
             comparison += join(NAME, f"perturbed, K = {K}, d = {d}", K, d, "approximation", one, seen)
             table.append(
@@ -45,8 +48,10 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def draw(table: list[dict[str, Any]]):
     """Absolute distortion and flip rate on a log axis; an open marker where the distortion is negative."""
-    figure, axes = plt.subplots(1, len(PROBLEMS), figsize=size(1, 3), sharey=True)
-    for axis, (K, d) in zip(axes, PROBLEMS, strict=True):
+    problems = sorted({(one["K"], one["d"]) for one in table})
+    figure, axes = plt.subplots(1, len(problems), figsize=size(1, 3), sharey=True, squeeze=False)
+    axes = axes[0]
+    for axis, (K, d) in zip(axes, problems, strict=True):
         rows = [one for one in table if one["K"] == K]
         bits = np.array([one["bits"] for one in rows])
         axis.plot(bits, [100 * one["flip_rate"] for one in rows], "--", color="#0072B2", label="flips, theory")
@@ -61,7 +66,7 @@ def draw(table: list[dict[str, Any]]):
             negative = known & (value < 0)
             axis.plot(bits[negative], np.abs(value[negative]), marker, color="white", markersize=1.8, zorder=7)
         axis.set_yscale("log")
-        axis.set_xticks(BITS)
+        axis.set_xticks(bits)
         axis.set_xlabel("bits per weight")
         axis.set_title(f"K = {K}, d = {d}")
     axes[0].set_ylabel("percentage points")

@@ -49,13 +49,21 @@ def questions() -> list[tuple[str, dict[str, Any], Sequence[int] | None]]:
     ]
 
 
-def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def compute(
+    seed: int = 0,
+    *,
+    problem: tuple[int, int] = (CLASSES, FEATURES),
+    curves: Sequence[str] = tuple(STYLES),
+    n: int | None = None,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Known weights, one step a layer. The network from the shipped table: predicted from one half of the images by posteriors,
-    measured on the other. The synthetic problem: a perturbed layer, predicted and counted."""
+    measured on the other. The synthetic problem of so many classes and features: a perturbed layer, predicted and counted on
+    ``n`` samples."""
     table, comparison = [], []
     rows = [one for one in shipped_table(TABLE) if one["network"] == NETWORK and one["model"] == POSTERIOR]
     plain = [one for one in rows if one["granularity"] == "tensor" and not one["bias"] and not one["bias_correction"]]
-    for label, options, _ in questions():
+    asked = [question for question in questions() if question[0] in curves]
+    for label, options, _ in asked:
         wanted = {key: options.get(key) for key in ("scheme", "sparsity", "unit", "criterion", "activation_bits")}
         for one in plain:
             if all(one[key] == value for key, value in wanted.items()):
@@ -76,19 +84,20 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                         *said,
                     )
                 )
-    problem = synthetic(classes=CLASSES, features=FEATURES, separation=3.5, layer="perturbed", seed=seed)
-    name = f"synthetic, {CLASSES} classes"
-    for label, options, widths in questions():
+    classes, features = problem
+    layer = synthetic(classes=classes, features=features, separation=3.5, layer="perturbed", seed=seed)
+    name = f"synthetic, {classes} classes"
+    for label, options, widths in asked:
         question: dict[str, Any] = dict(bits=None if widths is None else list(widths), seed=seed, **options)
-        counts = run(problem, n=SAMPLES.get(options["scheme"]), **question)
-        for said, seen in zip(predict(problem, **question), counts, strict=True):
+        counts = run(layer, n=n or SAMPLES.get(options["scheme"]), **question)
+        for said, seen in zip(predict(layer, **question), counts, strict=True):
             if said.rate > HIGHEST:
                 continue
             values = {"predicted": said.distortion, "low": said.interval[0], "high": said.interval[1]}
             values |= {"seen": seen.distortion, "standard_error": seen.standard_error}
             table.append({"problem": name, "curve": label, "bits": said.bits, "rate": said.rate} | values)
             claim = f"{name}, {label}"
-            comparison += join(NAME, claim, CLASSES, FEATURES, "approximation", said, seen)
+            comparison += join(NAME, claim, classes, features, "approximation", said, seen)
     return table, comparison
 
 

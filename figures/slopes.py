@@ -1,6 +1,7 @@
 """Random layers of ten classes: the two laws of small steps, and every formula for the expected distortion over
 conditional Monte Carlo."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,7 +18,7 @@ from theory.setting.schemes import compress
 from theory.small_steps import small_steps
 
 NAME = "slopes"
-K, D, BITS = 10, 64, (2, 3, 4, 6, 8)
+BITS = (2, 3, 4, 6, 8)
 BLOCKS = 30  # of pairs of networks
 NEAR = ("predict", "square_law", "plain_mean")
 FORMULAS: dict[str, dict[str, Any]] = {
@@ -31,29 +32,38 @@ FORMULAS: dict[str, dict[str, Any]] = {
 }
 
 
-def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Perturbed layers, unequal priors, one step a layer."""
+def compute(
+    seed: int = 0,
+    *,
+    problem: tuple[int, int] = (10, 64),
+    bits: Sequence[int] = BITS,
+    blocks: int = BLOCKS,
+    n: int = 1_000_000,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Perturbed layers, unequal priors, one step a layer. ``problem``: classes and features; ``blocks`` of pairs of networks
+    for the distortion, ``n`` samples counted for the flips."""
     table, comparison = [], []
-    problem = synthetic(classes=K, features=D, separation=3.5, priors="unequal", layer="perturbed", seed=seed)
-    question: dict[str, Any] = dict(scheme="symmetric", bits=BITS, errors="expected", seed=seed)
-    steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in BITS])
-    sums = average_sequences(problem, steps, seed=seed, first=0, last=BLOCKS, points=16)
-    values, errors = sums.distortion(problem.priors)
-    laws = small_steps(problem, steps[-1], seed=seed)
-    predictions, counted = predict(problem, **question), run(problem, n=1_000_000, **question)
+    K, d = problem
+    layer = synthetic(classes=K, features=d, separation=3.5, priors="unequal", layer="perturbed", seed=seed)
+    question: dict[str, Any] = dict(scheme="symmetric", bits=bits, errors="expected", seed=seed)
+    steps = np.stack([compress(layer.weights, "symmetric", width).steps[:, 0] for width in bits])
+    sums = average_sequences(layer, steps, seed=seed, first=0, last=blocks, points=16)
+    values, errors = sums.distortion(layer.priors)
+    laws = small_steps(layer, steps[-1], seed=seed)
+    predictions, counted = predict(layer, **question), run(layer, n=n, **question)
     for i, (one, seen) in enumerate(zip(predictions, counted, strict=True)):
         ratio = float(steps[i, 0] / steps[-1, 0])
         table.append(
             {
                 "K": K,
-                "d": D,
+                "d": d,
                 "bits": one.bits,
                 "step": float(steps[i, 0]),
                 "reference": values[i],
                 "standard_error": errors[i],
                 "predict": one.distortion,
                 "square_law": laws.distortion.value * ratio**2,
-                **textbook(problem, steps[i], seed=seed),
+                **textbook(layer, steps[i], seed=seed),
                 "flips": one.flip_rate,
                 "flip_law": laws.flips.value * ratio,
                 "counted_flips": seen.flip_rate,
@@ -65,10 +75,10 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                 row(
                     Cell(
                         NAME,
-                        f"perturbed, K = {K}, d = {D}",
+                        f"perturbed, K = {K}, d = {d}",
                         "distortion",
                         K,
-                        D,
+                        d,
                         "symmetric",
                         one.bits,
                         "expected",

@@ -1,5 +1,6 @@
 """The law of the distortion over single networks: simulated against predicted."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,14 +20,16 @@ NETWORKS = 20_000
 LEVELS = np.linspace(0.005, 0.995, 199)
 
 
-def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def compute(
+    seed: int = 0, *, features: Sequence[int] = FEATURES, layers: Sequence[str] = LAYERS, networks: int = NETWORKS
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Quantiles of both laws, in units of the simulated mean or spread, and the coverage of the predicted interval."""
     table, comparison = [], []
-    for layer in LAYERS:
-        for d in FEATURES:
+    for layer in layers:
+        for d in features:
             problem = problem_of(d, layer, seed)
             steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in BITS])
-            simulated = distortions(problem, steps[..., 0], networks=NETWORKS, seed=seed + 2)
+            simulated = distortions(problem, steps[..., 0], networks=networks, seed=seed + 2)
             records = predict(problem, scheme="symmetric", bits=BITS, errors="expected", seed=seed)
             for own, record, values in zip(steps, records, simulated, strict=True):
                 law = network_law(problem, own, seed=seed)
@@ -40,6 +43,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                             "level": level,
                             "predicted": predicted,
                             "simulated": seen,
+                            "networks": networks,
                             "inside": inside,
                             "law": record.provenance["interval_law"],
                         }
@@ -68,9 +72,10 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def draw(table: list[dict[str, Any]]):
     """Distribution functions at the middle width: simulated as points, predicted as a line, 95 % interval shaded."""
-    figure, axes = plt.subplots(len(LAYERS), len(FEATURES), figsize=size(2, 3), sharey=True)
-    for axis_row, layer in zip(axes, LAYERS, strict=True):
-        for axis, d in zip(axis_row, FEATURES, strict=True):
+    features, layers = sorted({one["d"] for one in table}), list(dict.fromkeys(one["layer"] for one in table))
+    figure, axes = plt.subplots(len(layers), len(features), figsize=size(2, 3), sharey=True, squeeze=False)
+    for axis_row, layer in zip(axes, layers, strict=True):
+        for axis, d in zip(axis_row, features, strict=True):
             notes = []
             for width in BITS:
                 rows = [one for one in table if (one["layer"], one["d"], one["bits"]) == (layer, d, width)]
@@ -86,7 +91,7 @@ def draw(table: list[dict[str, Any]]):
                     "o",
                     color="#D55E00",
                     markersize=3,
-                    label=f"{NETWORKS:,} simulated networks",
+                    label=f"{rows[0]['networks']:,} simulated networks",
                 )
             axis.text(
                 0.97, 0.05, "inside\n" + "\n".join(notes), transform=axis.transAxes, ha="right", va="bottom", fontsize=6.5

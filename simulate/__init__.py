@@ -156,11 +156,11 @@ def measure(
     Raises:
         InputError: a bad file or bad options, or features of another layer than the one that is compressed.
     """
-    import hashlib
     from dataclasses import replace
 
     import numpy as np
 
+    from simulate.feature_models.fit import sha256
     from simulate.measurement import measure_layers
     from theory.choose.step import with_chosen_steps
     from theory.setting.checks import share
@@ -169,7 +169,8 @@ def measure(
     from theory.setting.record import version
 
     asked, confidence = question(scheme, **options), share("confidence", confidence)
-    seen = features_of(features).restrict(classes)
+    whole = features_of(features)
+    seen = whole.restrict(classes)
     subject = seen if compressed_by is None else read_either(compressed_by).restrict(classes)
     for name in ("weights", "bias"):
         own, other = getattr(seen, name), getattr(subject, name)
@@ -181,7 +182,7 @@ def measure(
     plans = with_chosen_steps(asked.plans(bits), asked.of(subject))
     records = measure_layers(seen, subject, asked, plans, confidence=confidence, provenance=provenance)
     fitted = subject.provenance.get("features_sha256")
-    if fitted is not None and fitted == hashlib.sha256(np.ascontiguousarray(seen.features).tobytes()).hexdigest():
+    if fitted is not None and fitted in {sha256(one.features) for one in (whole, seen)}:
         same = "compressed_by was fitted on the very samples that are measured: on others the layer may lose more"
         records = [replace(record, warnings=[*record.warnings, same]) for record in records]
     return records

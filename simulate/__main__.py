@@ -42,22 +42,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_synthetic(commands) -> None:
     command = commands.add_parser("synthetic", help="a synthetic Gaussian problem")
-    command.add_argument("--classes", type=whole_number(2), required=True, metavar="K")
-    command.add_argument("--features", type=whole_number(1), required=True, metavar="d")
+    command.add_argument("--classes", type=whole_number(2), metavar="K")
+    command.add_argument("--features", type=whole_number(1), metavar="d")
     command.add_argument(
         "--separation",
         type=positive,
-        required=True,
-        help="mean over classes of the Mahalanobis distance of the class mean from the origin",
+        metavar="S",
+        help="mean over classes of the Mahalanobis distance of the class mean from the origin (not between two means)",
     )
+    command.add_argument(
+        "--distance", type=positive, metavar="D", help="in its place: mean Mahalanobis distance between two class means"
+    )
+    command.add_argument("--means", metavar="FILE", help="your own, (K, d) as .npy, .csv or .txt; K and d are theirs")
     command.add_argument(
         "--covariance",
-        choices=("shared", "unequal"),
         default="shared",
-        help="unequal: the shared one times U(0.7, 1.4) per class (default shared)",
+        metavar="WHICH",
+        help="shared; unequal: that times U(0.7, 1.4) per class; or a file of your own, (d, d) or (K, d, d) (default shared)",
     )
     command.add_argument(
-        "--priors", choices=("equal", "unequal"), default="equal", help="unequal: Dirichlet(8) (default equal)"
+        "--priors", default="equal", metavar="WHICH", help="equal; unequal: Dirichlet(8); or a file of your own (default equal)"
     )
     command.add_argument(
         "--layer",
@@ -70,27 +74,19 @@ def _add_synthetic(commands) -> None:
     add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
+        from theory.setting.archive import check_place
         from theory.setting.files import write_statistics
 
-        write_statistics(
-            a.out,
-            simulate.synthetic(
-                classes=a.classes,
-                features=a.features,
-                separation=a.separation,
-                covariance=a.covariance,
-                priors=a.priors,
-                layer=a.layer,
-                seed=a.seed,
-            ),
-        )
+        check_place(a.out, ".npz", reads=[a.means, a.covariance, a.priors])
+        names = ("classes", "features", "separation", "distance", "means", "covariance", "priors", "layer", "seed")
+        write_statistics(a.out, simulate.synthetic(**{name: getattr(a, name) for name in names}))
 
     command.set_defaults(run=work)
 
 
 def _add_train(commands) -> None:
-    command = commands.add_parser("train", help="train a CIFAR ResNet; goes on after an interruption (extra `torch`)")
-    command.add_argument("--network", choices=NETWORKS, required=True)
+    command = commands.add_parser("train", help="train a network on CIFAR-10; goes on after an interruption (extra `torch`)")
+    command.add_argument("--network", required=True, metavar="NAME", help=f"{', '.join(NETWORKS)}, or module:factory")
     command.add_argument("--data", required=True, metavar="DIR", help="the folder that holds cifar-10-batches-bin")
     command.add_argument("--epochs", type=whole_number(1), required=True, metavar="E")
     command.add_argument("--out", required=True, metavar="FILE.pt", help="the checkpoint, written after every epoch")

@@ -128,7 +128,8 @@ def test_the_scope_of_pure_noise_is_the_layer(seed):
     assert few.scope == "layer"
 
 
-@pytest.mark.parametrize("law", ["exponential", "t"])
+@pytest.mark.slow
+@pytest.mark.parametrize("law", ["exponential", pytest.param("t", marks=pytest.mark.slow)])
 def test_equal_covariances_whatever_the_law(law, seed):
     """Ten classes of ten samples of one law but for their means: 5 % rejected, not more."""
     rng, y, rejected, sets = np.random.default_rng(seed), np.repeat(np.arange(10), 10), 0, 100
@@ -160,6 +161,7 @@ def test_independent_entries_are_not_the_variance_nor_the_gain(seed):
     assert small["copied"] < 1e-3
 
 
+@pytest.mark.slow
 @in_float64
 def test_effects_by_their_own_values(seed):
     """A step a row: the variance measured, the mean of the errors, the power of entries that go together."""
@@ -201,7 +203,10 @@ def test_a_model_of_another_risk_is_said(seed):
         assert any("samples fitted" in sentence for sentence in record.warnings) == said
 
 
-@pytest.mark.parametrize("kind", ["one sample", "constant", "the label itself"])
+@pytest.mark.parametrize(
+    "kind",
+    ["one sample", pytest.param("constant", marks=pytest.mark.slow), pytest.param("the label itself", marks=pytest.mark.slow)],
+)
 def test_check_of_features_that_say_nothing(kind):
     y = np.repeat(np.arange(4), 20)
     z = {"one sample": np.ones((1, 4)), "constant": np.ones((80, 4)), "the label itself": np.eye(4)[y]}[kind]

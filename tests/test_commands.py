@@ -230,17 +230,23 @@ def test_ctrl_c_is_one_line_and_130(statistics, capsys, monkeypatch):
     one_line(capsys, "interrupted")
 
 
-@pytest.mark.parametrize("seconds", [0.4, 1.0, 2.0])
-def test_ctrl_c_of_a_process_at_any_time(seconds, statistics):
+LONG = ("simulate", "run", "STATISTICS", *TAIL, "--standard-error", "1e-7")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "command"),
+    [(0.4, LONG), (1.0, LONG), (3.0, LONG), (0.7, ("derivations",)), (0.7, ("simulate.experiments.coverage",))],
+)
+def test_ctrl_c_of_a_process_at_any_time(seconds, command, statistics):
     """While it imports and while it works: one line, 130, at once."""
-    words = [sys.executable, "-m", "simulate", "run", str(statistics), *TAIL, "--standard-error", "1e-9"]
+    words = [sys.executable, "-m", *(str(statistics) if word == "STATISTICS" else str(word) for word in command)]
     pipes: dict = dict(stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     process = subprocess.Popen(words, cwd=Path(__file__).parent.parent, **pipes)
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 130, error
-    assert error.strip() == "simulate: interrupted"
+    assert error.strip() == f"{command[0].removesuffix('.coverage')}: interrupted"
 
 
 def test_check_and_measure_print(tmp_path, capsys):

@@ -14,7 +14,8 @@ class Budget:
         line_work: crossings spent on known layers along lines, those of one event of every line.
         mixture_work: crossings of the lines of each class that is a mixture, all layers together.
         random_line_work: operations a round spent on random layers along lines. random_line_rounds: rounds at most.
-        flips_precision: error of the flips of random layers over these with which they stop.
+        flips_precision: error of the flips of random layers over these with which they stop. flips_alone_precision: likewise
+            where lines give the flips alone, orthants the distortion.
         pair_work: multiplications a scrambling spent on pairs of random layers by orthants.
         average_precision: error of the average of random layers over that average with which it stops.
         boundary_work: operations spent on points near the decision boundary.
@@ -29,9 +30,10 @@ class Budget:
     orthant_accuracy: float = 5e-5
     line_work: float = 4e7
     mixture_work: float = 2e7
-    random_line_work: float = 4e8
-    random_line_rounds: int = 4
+    random_line_work: float = 1e8
+    random_line_rounds: int = 16
     flips_precision: float = 4e-3
+    flips_alone_precision: float = 8e-3
     pair_work: float = 5e7
     average_precision: float = 2e-3
     boundary_work: float = 4e10

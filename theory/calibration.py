@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from theory.effect import negative
+from theory.effect import ROUNDING, negative
 from theory.integrals.two_classes import evaluate
 from theory.setting.errors import listed
 from theory.setting.features import Features
@@ -159,7 +159,7 @@ def warnings(features: Features, calibration: Calibration, given: Posteriors, fl
             f"no decision changes on {len(given.posterior)} samples: flips are below {3 / len(given.posterior):.2g} with 95 % "
             "confidence, and the interval allows for one"
         )
-    if D < 0:
+    if D < -ROUNDING:
         sentences.append(negative(D, sd))
     if not features.labelled:
         sentences.append(

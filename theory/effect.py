@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+ROUNDING = 1e-14  # a distortion that small is none
+
 
 class Draws(NamedTuple):
     """Single networks behind an interval: distortion (n,), flip rate or share whose correctness changes (n,), and the sampling

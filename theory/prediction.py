@@ -129,10 +129,12 @@ def _record(case: Case, layer: Compressed, effect: Effect, asked: Asked) -> Reco
     subject = case.given
     priors = _priors(subject) if effect.priors is None else effect.priors
     distortion, flips = float(effect.distortion @ priors), float(effect.flips @ priors)
-    misfit = effect.misfit
+    misfit, draws = effect.misfit, effect.draws
     if isinstance(subject, Problem) and subject.misfit is not None:
-        misfit = max(FLOOR, subject.misfit)
-    ends, sources = interval(effect.draws, distortion, misfit * flips, asked)
+        ratio = 1.0 if subject.changed_ratio is None else subject.changed_ratio
+        misfit = ratio * max(FLOOR, subject.misfit)
+        draws = draws._replace(flips=np.clip(ratio * draws.flips, np.abs(draws.distortion), 1))
+    ends, sources = interval(draws, distortion, misfit * flips, asked)
     risk = float(effect.before @ priors)
     record = Record(
         **compression_fields(layer, subject.source_bits),
@@ -152,7 +154,7 @@ def _record(case: Case, layer: Compressed, effect: Effect, asked: Asked) -> Reco
         provenance={
             "by": f"theory.predict {version()}",
             "features" if isinstance(subject, Features) else "statistics": subject.provenance,
-            "interval_law": effect.draws.law,
+            "interval_law": draws.law,
             **effect.notes,
             "test_size": asked.test_size,
             "seed": asked.seed,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from theory.effect import Effect, negative
+from theory.effect import ROUNDING, Effect, negative
 from theory.gaussian_quantizer import gaussian_gain
 from theory.integrals import two_classes
 from theory.methods.base import Case
@@ -15,7 +15,6 @@ from theory.setting.record import Record
 from theory.setting.remarks import remarks
 from theory.setting.schemes import Compressed, compress
 
-ROUNDING = 1e-14  # a distortion that small is none
 NOISE = 1e-12  # an error estimate below this is rounding
 CORRELATED = 0.2  # correlation of the rows' errors that is worth a sentence
 COARSE = 0.5  # weight standard deviation over step below which the uniform hypothesis is worth a sentence

@@ -16,7 +16,9 @@ from simulate.experiments.halves import split
 from simulate.experiments.rates import POSTERIOR, STATISTICS
 from simulate.feature_models.fit import fit
 from theory.choose.width import bounded, fewest
+from theory.setting.checks import whole
 from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
+from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.files import read_features
 from theory.setting.problem import Problem
@@ -31,6 +33,7 @@ COLUMNS = (
     "bias_correction",
     "max_loss",
     "halves",
+    "images",
     "chosen",
     "kept",
     "fewer_kept",
@@ -54,11 +57,16 @@ def fewest_bits(
     Returns:
         ``chosen`` halves where a width qualified, and of these the share where it ``kept`` the loss on the other half and that
         where one bit fewer would have (``fewer_kept``; a width that the scheme has not keeps nothing); ``mean_bits`` chosen,
-        and ``enough_bits``, the mean of the fewest that keep it on the other half.
+        and ``enough_bits``, the mean of the fewest that keep it on the other half, where any does. All halves are of the same
+        ``images``: the shares have no error of their own, and are one trial of each width.
+
+    Raises:
+        InputError: an unknown model, a loss of 1 or more, no halves.
     """
-    found: dict[tuple, list[tuple[int, bool, bool, int]]] = {}
+    _check(halves, losses, models)
+    found: dict[tuple, list[tuple[int, bool, bool, float]]] = {}
     for r in progress(range(halves), total=halves, what="choosing", unit="half"):
-        fitted, other = split(features, seed + r)
+        fitted, other = split(features, 1000 * seed + r)
         for model in models:
             subject = fitted if model == POSTERIOR else fit(fitted)
             for scheme in schemes:
@@ -70,28 +78,42 @@ def fewest_bits(
                         chosen = fewest(records, bounds, most)
                         cell = found.setdefault((model, scheme, corrected, most), [])
                         if chosen is not None:
-                            B = records[chosen].bits or 0
-                            enough = min(
-                                (width for width, loss in losses_at.items() if loss <= most), default=max(losses_at) + 1
-                            )
+                            B = records[chosen].bits
+                            assert B is not None  # of schemes with widths
+                            enough = min((width for width, loss in losses_at.items() if loss <= most), default=np.nan)
                             cell.append((B, losses_at[B] <= most, losses_at.get(B - 1, np.inf) <= most, enough))
     rows = []
     for (model, scheme, corrected, most), cell in found.items():
         B, kept, fewer, enough = np.array(cell, float).reshape(-1, 4).T
         row = {"model": model, "scheme": scheme, "bias_correction": corrected, "max_loss": most, "halves": halves}
+        row["images"] = len(features.labels)
         row |= {"chosen": len(cell), "kept": None, "fewer_kept": None, "mean_bits": None, "enough_bits": None}
         if cell:
             row |= {"kept": float(kept.mean()), "fewer_kept": float(fewer.mean())}
-            row |= {"mean_bits": float(B.mean()), "enough_bits": float(enough.mean())}
+            row |= {"mean_bits": float(B.mean())}
+            row["enough_bits"] = None if np.isnan(enough).all() else float(np.nanmean(enough))
         rows.append(row)
     return rows
 
 
+def _check(halves: int, losses: Sequence[float], models: Sequence[str]) -> None:
+    whole("halves", halves, 1)
+    for model in models:
+        if model not in (POSTERIOR, STATISTICS):
+            raise InputError(f"models: expected {POSTERIOR} or {STATISTICS}, got {model!r}")
+    for most in losses:
+        if not 0 <= most < 1:
+            raise InputError(f"losses: expected fractions from 0 to below 1, got {most!r}")
+
+
 def _counted(subject: Problem | Features, other: Features, scheme: str, corrected: bool) -> dict[int, float]:
     """The loss of every width on the other half."""
-    low, high = SCHEMES[scheme].bits or (0, 0)
+    widths = SCHEMES[scheme].bits
+    if widths is None:
+        raise InputError(f"schemes: expected schemes with widths, got {scheme}")
+    low, high = widths
     counts = measure(other, compressed_by=subject, scheme=scheme, bits=range(low, high + 1), bias_correction=corrected)
-    return {one.bits or 0: one.distortion for one in counts}
+    return dict(zip(range(low, high + 1), (record.distortion for record in counts), strict=True))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """``python -m simulate.experiments.halves``: a real network, statistics fitted on one half of its test images, predictions
 checked on the other half, for every pair of classes.
 
-With a features file it also writes what the main job needs offline: the fitted statistics, the counts measured on the other
-half. Without one it reads the shipped ones.
+With a features file and ``--out`` it also writes what the main job needs offline: the fitted statistics, the counts measured on
+the other half. Without a file it reads the shipped ones.
 """
 
 import csv
@@ -18,16 +18,13 @@ import numpy as np
 from simulate import measure
 from simulate.estimates import paired_error
 from simulate.feature_models.fit import fit
-from theory.integrals import two_classes
-from theory.integrals.network_draws import margin_errors
+from theory.expectation import average_of_two
 from theory.prediction import predict
 from theory.setting.archive import write_csv
 from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run
-from theory.setting.error_law import independent_errors
 from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.files import read_features, read_statistics, write_statistics
-from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 from theory.setting.record import Record
 from theory.setting.schemes import UNIFORM, compress
@@ -96,14 +93,11 @@ def predicted(problem: Problem, counts: Sequence[dict], *, errors: str, seed: in
     return rows
 
 
-@in_float64
 def _delta_method(problem: Problem, row: dict) -> float:
     """The expected distortion of one cell by the delta method of order 2."""
     part = problem.restrict((row["first"], row["second"]))
     layer = compress(part.weights, row["scheme"], row["bits"], per_channel=row["granularity"] == "channel")
-    pair = two_classes.pair_of(part)
-    v, _, _ = margin_errors(independent_errors(layer.steps)).moments()
-    return float(np.asarray(two_classes.older_formula("delta_2", two_classes.margin(pair), np.asarray(v))) @ pair.priors)
+    return average_of_two(part, layer.steps, "delta_2")[1]
 
 
 def held(said: Record, n: int, distortion: float, flip_rate: float) -> dict:
@@ -129,28 +123,30 @@ def overall(rows: Sequence[dict]) -> dict:
 
 
 def summary(rows: Sequence[dict]) -> list[dict]:
-    """By width: coverage, width of the interval over 3.92 sqrt(F/n), mean absolute errors in points, flips, and the interval
-    score over that width."""
+    """By ``bits``: ``cells``, the share ``inside`` the interval, its ``width`` over 3.92 sqrt(F/n), mean absolute errors in
+    points of the prediction (``error``) and of no loss at all (``no_loss``), ``bias`` (mean predicted less measured),
+    ``flips`` predicted over measured, and the interval ``score`` over that width. None where nothing flipped. The cells share
+    samples: the means have no error of their own."""
     table = []
-    for width in sorted({row["bits"] for row in rows}):
-        cell = [row for row in rows if row["bits"] == width]
+    for bits in sorted({row["bits"] for row in rows}):
+        cell = [row for row in rows if row["bits"] == bits]
 
         def mean(f, cell=cell) -> float:
             return float(np.mean([f(row) for row in cell]))
 
-        noise = max(mean(lambda r: 3.92 * np.sqrt(r["flip_rate"] / r["n"])), 1e-300)
+        noise = mean(lambda r: 3.92 * np.sqrt(r["flip_rate"] / r["n"]))
         outside = mean(lambda r: max(r["low"] - r["distortion"], r["distortion"] - r["high"], 0.0))
         interval = mean(lambda r: r["high"] - r["low"])
         line = {
-            "bits": width,
+            "bits": bits,
             "cells": len(cell),
             "inside": mean(lambda r: r["low"] <= r["distortion"] <= r["high"]),
-            "width": interval / noise,
+            "width": interval / noise if noise else None,
             "error": 100 * mean(lambda r: abs(r["predicted"] - r["distortion"])),
             "no_loss": 100 * mean(lambda r: abs(r["distortion"])),
             "bias": 100 * mean(lambda r: r["predicted"] - r["distortion"]),
-            "flips": mean(lambda r: r["predicted_flips"]) / max(mean(lambda r: r["flip_rate"]), 1e-300),
-            "score": (interval + 2 / 0.05 * outside) / noise,
+            "flips": mean(lambda r: r["predicted_flips"]) / mean(lambda r: r["flip_rate"]) if noise else None,
+            "score": (interval + 2 / 0.05 * outside) / noise if noise else None,
         }
         if cell[0].get("delta_2") is not None:
             line["delta_2"] = 100 * mean(lambda r: abs(r["delta_2"] - r["distortion"]))
@@ -193,24 +189,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="simulate.experiments.halves", description=__doc__)
     parser.add_argument("features", nargs="?", help="a features file (default: the shipped network's statistics and counts)")
     parser.add_argument("--out", metavar="DIR", help="write statistics and counts of a features file there")
-    parser.add_argument("--name", default=NAME, help=f"file names begin with this (default {NAME})")
+    parser.add_argument("--name", help=f"names of the files in DIR begin with this (default {NAME})")
     add_seed(parser)
     add_json(parser)
 
     def work(a) -> int:
         if a.features is None:
-            if a.out:
-                raise InputError("out: expected a features file to go with it, got none")
+            for option in ("out", "name"):
+                if getattr(a, option):
+                    raise InputError(f"{option}: expected a features file to go with it, got none")
             problem, counts = shipped()
         else:
             features = read_features(a.features)
             one, other = split(features, a.seed)
             problem, counts = fit(one), measured_counts(other)
             if a.out:
-                out = Path(a.out)
+                out, name = Path(a.out), a.name or NAME
                 out.mkdir(parents=True, exist_ok=True)
-                write_statistics(out / f"{a.name}_statistics.npz", problem)
-                write_table(out / f"{a.name}_measured.csv", counts)
+                write_statistics(out / f"{name}_statistics.npz", problem)
+                write_table(out / f"{name}_measured.csv", counts)
         tables = {errors: summary(predicted(problem, counts, errors=errors, seed=a.seed)) for errors in ("actual", "expected")}
         if a.json:
             print_json(tables)

@@ -22,6 +22,7 @@ from theory.error_model import ErrorModel, uniform
 from theory.expectation import mean_distortion
 from theory.integrals import logit_noise
 from theory.setting.checks import seed_of, widths
+from theory.setting.command_line import progress
 from theory.setting.error_law import independent_errors
 from theory.setting.errors import InputError
 from theory.setting.features import Features
@@ -53,11 +54,11 @@ ASSUMED = {  # what the expected distortion is of, where it is not of the sample
 }
 
 
-class Effect(NamedTuple):
+class Change(NamedTuple):
     """The change of the distortion, a fraction, and its standard error."""
 
     change: float
-    error: float = 0.0
+    error: float
 
 
 @in_float64
@@ -107,15 +108,15 @@ def check(
     rng = np.random.default_rng([seed, 1])
     of_features = {
         GAUSSIAN: tests.gaussian_features(z, features.labels),
-        MARGINS: tests.gaussian_margins(z, features.labels, features.weights),
+        MARGINS: tests.gaussian_margins(z, features.labels, features.weights, features.bias),
         COVARIANCES: tests.equal_covariances(z, features.labels, rng),
         BAYES: tests.bayes_layer(z, features.labels, features.head_logits(), rng),
     }
     if others is not None:
         y, x = others.labels, others.features.astype(np.float64)
-        of_features[TRAINING] = tests.same_law(z, x, features.labels, y, rng)
+        of_features[TRAINING] = tests.same_law(z, features.labels, x, y, rng)
     rows, family = [], dict(of_features)
-    for layer in layers:
+    for layer in progress(layers, what="checking", unit="width"):
         of_errors = error_tests(layer, features, rng)
         family |= {(name, layer.bits): test for name, test in of_errors.items()}
         base = _Base(features, layer, seed)
@@ -196,11 +197,11 @@ class _Base:
         louder = self.change(self.model._replace(rows=np.sqrt(STRETCH) * self.model.rows))
         return float(np.mean(louder - self.each)) / np.log(STRETCH)
 
-    def other(self, model: ErrorModel, noise: float) -> tuple[float, Effect]:
+    def other(self, model: ErrorModel, noise: float) -> tuple[float, Change]:
         """The effect of another error model, sample by sample; ``noise`` is the standard deviation of log v that one draw of
         errors of the hypothesis has."""
         shift = self.change(model) - self.each
-        return self.distortion, Effect(float(shift.mean()), float(np.hypot(_error(shift), self.slope * noise)))
+        return self.distortion, Change(float(shift.mean()), float(np.hypot(_error(shift), self.slope * noise)))
 
 
 def _error(x: np.ndarray) -> float:
@@ -221,7 +222,7 @@ def _without_gain(W: np.ndarray, layer: Compressed) -> tuple[np.ndarray, np.ndar
     return alpha, E - alpha * W
 
 
-def _error_effects(base: _Base) -> dict[str, tuple[float, Effect | None]]:
+def _error_effects(base: _Base) -> dict[str, tuple[float, Change | None]]:
     """What was measured of the errors, in the place of each hypothesis on them; the others stay."""
     features, layer, model = base.features, base.layer, base.model
     W, E = features.weights, layer.weights - features.weights
@@ -239,7 +240,7 @@ def _error_effects(base: _Base) -> dict[str, tuple[float, Effect | None]]:
     spread, tilt = np.sqrt(0.8 / m), 2 * float(np.sqrt(np.mean(power) / max(float(np.mean(weight)), 1e-300) / m))
     off = np.sum(second**2) - np.sum(diagonal**2)
     joint = float(np.sqrt(2 * max(float(off), 0.0) / K) / max(float(diagonal.sum()), 1e-300))
-    effects: dict[str, tuple[float, Effect | None]] = {
+    effects: dict[str, tuple[float, Change | None]] = {
         UNIFORM: base.other(model._replace(mean=W + offset, rows=np.sqrt(np.maximum(power - offset**2, 0))), spread),
         VARIANCE: base.other(model._replace(rows=np.sqrt(power)), spread),
         WEIGHTS: base.other(model._replace(mean=W * (1 + alpha), rows=rows * np.sqrt(residual)), tilt),
@@ -253,35 +254,36 @@ def _error_effects(base: _Base) -> dict[str, tuple[float, Effect | None]]:
     logits = base.z @ mean.T + bias
     counted, _ = logit_noise.by_networks(base.z, logits, model, features.labels, decide(logits), base.seed)
     pairs = counted.reshape(-1, 2).mean(1)
-    effects[NOISE] = base.distortion, Effect(float(pairs.mean()) - base.distortion, _error(pairs))
+    effects[NOISE] = base.distortion, Change(float(pairs.mean()) - base.distortion, _error(pairs))
     return effects
 
 
-def _feature_effects(base: _Base, problem: Problem | None, training: Problem | None) -> dict[str, tuple[float, Effect | None]]:
+def _feature_effects(base: _Base, problem: Problem | None, training: Problem | None) -> dict[str, tuple[float, Change | None]]:
     """What was measured of the features, in the place of each hypothesis on them; errors are uniform."""
     if problem is None:
         return dict.fromkeys((GAUSSIAN, MARGINS, COVARIANCES, TRAINING), (base.distortion, None)) | {BAYES: _bayes_effect(base)}
     steps = base.layer.steps
-    assumed = mean_distortion(problem, steps, seed=base.seed)
+    assumed, numerical = mean_distortion(problem, steps, seed=base.seed)
 
-    def under(other: Problem) -> tuple[float, Effect]:
-        """What the hypothesis says, which fitted features do not obey; the effect leads from there to what was measured."""
+    def under(other: Problem) -> tuple[float, Change]:
+        """What the hypothesis says, which fitted features do not obey; the effect leads from there to what was measured. Both
+        are of one sample, as it is: the error is that of the integrals."""
         layer = base.layer
         own = compress(other.weights, layer.scheme, layer.bits, **layer.options).steps
-        said = mean_distortion(other, own, seed=base.seed)
-        return said, Effect(assumed - said)
+        said, error = mean_distortion(other, own, seed=base.seed)
+        return said, Change(assumed - said, float(np.hypot(numerical, error)) / 1.96)
 
     margins = base.change(base.model, norms=norms_given_logits(base.features, problem))
     return {
-        GAUSSIAN: (assumed, Effect(base.distortion - assumed, _error(base.each))),
-        MARGINS: (assumed, Effect(float(margins.mean()) - assumed, _error(margins))),
+        GAUSSIAN: (assumed, Change(base.distortion - assumed, _error(base.each))),
+        MARGINS: (assumed, Change(float(margins.mean()) - assumed, _error(margins))),
         COVARIANCES: under(replace(problem, covariances=pooled(problem))),
         BAYES: _bayes_effect(base),
         TRAINING: (assumed, None) if training is None else under(training),
     }
 
 
-def _bayes_effect(base: _Base) -> tuple[float, Effect | None]:
+def _bayes_effect(base: _Base) -> tuple[float, Change | None]:
     """From labels drawn from the layer's own posteriors softmax(logits/T), whose Bayes rule it is, to the labels measured."""
     logits = base.features.head_logits()
     calibration = calibrate(logits, base.features.labels)
@@ -294,7 +296,7 @@ def _bayes_effect(base: _Base) -> tuple[float, Effect | None]:
         labels = np.minimum(np.sum(edges < rng.random((len(edges), 1)), 1), edges.shape[1] - 1)
         each += base.change(base.model, labels=labels, right=decisions == labels) / LABELS
     shift = base.each - each
-    return float(each.mean()), Effect(float(shift.mean()), _error(shift))
+    return float(each.mean()), Change(float(shift.mean()), _error(shift))
 
 
 def pooled(problem: Problem) -> np.ndarray:

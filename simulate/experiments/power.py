@@ -49,7 +49,7 @@ def gaussian_features(rng, x):
 
 def gaussian_margins(rng, x):
     problem, z, y = _radii(rng, x)
-    return tests.gaussian_margins(z, y, problem.weights)
+    return tests.gaussian_margins(z, y, problem.weights, problem.bias)
 
 
 def equal_covariances(rng, x):
@@ -66,7 +66,7 @@ def bayes_layer(rng, x):
 def same_law(rng, x):
     problem, z, y = _sampled(rng)
     other, labels = draw(problem, CLASSES * EACH, rng)
-    return tests.same_law(z, (1 + x) * other, y, labels, rng)
+    return tests.same_law(z, y, (1 + x) * other, labels, rng)
 
 
 def _rounded(rng, x):

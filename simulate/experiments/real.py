@@ -38,7 +38,7 @@ def margin_rows(name: str, features: Features) -> list[dict[str, Any]]:
     rows = []
     for k in range(features.classes):
         own = z[features.labels == k]
-        t = own @ closest_contrast(own, features.weights, k)
+        t = own @ closest_contrast(own, features.weights, features.bias, k)
         t = (t - t.mean()) / t.std()
         share = np.searchsorted(np.sort(t), GRID, side="right") / len(t)
         rows += [

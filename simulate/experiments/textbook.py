@@ -71,7 +71,7 @@ def _sakr(problem: Problem, steps: np.ndarray, seed: int) -> tuple[float, float]
     (Chernoff), weights quantized alone. Each rival's term is cut at 1: the first has no finite mean for continuous features."""
     rng, totals = np.random.default_rng([seed, 1]), np.zeros(2)
     labels = rng.choice(problem.classes, SAMPLES, p=problem.priors)
-    for k in np.unique(labels):
+    for k in range(problem.classes):
         n = int(np.sum(labels == k))
         z = problem.means[k] + rng.standard_normal((n, problem.features)) @ factor(problem.covariance(k)).T
         logits = z @ problem.weights.T + problem.bias

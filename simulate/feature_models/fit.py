@@ -16,7 +16,7 @@ from theory.setting.command_line import say
 from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.files import features_of, write_statistics
-from theory.setting.misfit import grid, misfit
+from theory.setting.misfit import BITS, changed_ratio, grid, misfit
 from theory.setting.problem import Components, Problem, decide
 from theory.setting.record import version
 
@@ -46,7 +46,8 @@ def fit(
     * ``resampled``: the samples themselves, smoothed (:mod:`simulate.feature_models.resampled`).
 
     The misfit: the distortions of a grid of compressed layers under the model, by Monte Carlo, held against those counted on
-    the samples (:mod:`theory.setting.misfit`); predictions add it to their interval as ``model``.
+    the samples (:mod:`theory.setting.misfit`); predictions add it to their interval as ``model``. The decisions that change are
+    held against each other likewise: their ratio corrects the noise of a test set, of which the model's own are the measure.
 
     Args:
         features: labelled features or a features file.
@@ -56,7 +57,7 @@ def fit(
         covariance_entries: of all classes together, beyond which these have one covariance in common.
 
     Returns:
-        The problem with ``counts`` and ``misfit``, float64.
+        The problem with ``counts``, ``misfit`` and ``changed_ratio``, float64.
 
     Raises:
         InputError: a bad file, an unknown model, or no class with two samples.
@@ -73,7 +74,7 @@ def fit(
             "model": model,
             "n": len(features.labels),
             "risk": float(np.mean(decide(features.head_logits()) != features.labels)),
-            "features_sha256": hashlib.sha256(np.ascontiguousarray(features.features).tobytes()).hexdigest(),
+            "features_sha256": sha256(features.features),
             "date": datetime.date.today().isoformat(),
             "by": f"simulate.fit {version()}",
         },
@@ -83,22 +84,32 @@ def fit(
         chance = f"chance is {1 / features.classes:.2%}"
         say(f"warning: the layer is right for {right:.2%} of the samples, {chance}: are the labels its own?")
     problem = replace(problem, components=MODELS[model](features, problem))
-    problem = replace(problem, misfit=_misfit(features, problem))
+    tau, ratio = _misfit(features, problem)
+    problem = replace(problem, misfit=tau, changed_ratio=ratio)
     if out is not None:
         write_statistics(out, problem)
     return problem
 
 
-def _misfit(features: Features, problem: Problem) -> float:
-    """tau of :func:`theory.setting.misfit.misfit`; the noise of the samples drawn is allowed for."""
+def sha256(features: np.ndarray) -> str:
+    """By which samples (n, d) are known again."""
+    return hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
+
+
+def _misfit(features: Features, problem: Problem) -> tuple[float, float]:
+    """tau of :func:`theory.setting.misfit.misfit`, the noise of the samples drawn allowed for, and the ratio of the decisions
+    that the grid's layers change, one of each width, as if those of several widths were apart."""
     layers = grid(problem.weights)
     n = int(np.clip(WORK / problem.weights.size / (1 + len(layers)), 2**12, DRAWN))
     z, y = draw(problem, n, np.random.default_rng(0))
     heads = [problem.weights, *(layer.weights for layer in layers)]
     D, flips, changed = _shifts(z, y, heads, problem.bias)
-    seen = _shifts(features.features, features.labels, heads, problem.bias)[0]
-    # the model's own variance of both counts: that seen of few samples is 0 where nothing happens to change
-    return misfit(D - seen, flips, (changed - D**2) * (1 / len(features.labels) + 1 / n))
+    seen, _, seen_changed = _shifts(features.features, features.labels, heads, problem.bias)
+    samples, alike = len(features.labels), max(1.0, len(layers) / len(BITS))
+    ratio = changed_ratio(seen_changed.sum() * samples / alike, changed.sum() * samples / alike)
+    # the model's variance of both counts, corrected: that seen of few samples is 0 where nothing happens to change
+    counting = np.maximum(ratio * changed - D**2, 0) / samples + (changed - D**2) / n
+    return misfit(D - seen, ratio * flips, counting), ratio
 
 
 def _shifts(z: np.ndarray, y: np.ndarray, heads: list[np.ndarray], bias: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """PyTorch checkpoints, .pt, .th and .safetensors: tensors and plain values only, and every key and shape must match."""
 
+import argparse
 import math
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,9 +15,20 @@ from numpy._core import multiarray  # where the scalars of NumPy say they come f
 from theory.setting.archive import check_readable
 from theory.setting.errors import InputError, in_short
 
-WRAPPED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")  # names under which states are kept
+WRAPPED = (  # names under which states are kept
+    *("state_dict", "model_state_dict", "model", "net", "network", "weights"),
+    *("model_state", "params", "state_dict_ema", "model_ema", "ema"),
+)
+MULTIARRAY = ("numpy._core.multiarray", "numpy.core.multiarray")  # where NumPy 2 and NumPy 1 say their arrays come from
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel, of torch.compile
-PLAIN = [multiarray.scalar, np.dtype, *(type(np.dtype(name)) for name in ("f8", "f4", "i8", "i4", "bool"))]
+OWNERS = ("model.", "net.", "network.", "backbone.")  # of what holds the network: all keys of a file, or none
+PLAIN: list[Any] = [  # what checkpoints hold beside tensors and is no code: NumPy's scalars and arrays, argparse's options
+    *((thing, f"{module}.{thing.__name__}") for thing in (multiarray.scalar, multiarray._reconstruct) for module in MULTIARRAY),
+    np.dtype,
+    np.ndarray,
+    *(type(np.dtype(name)) for name in ("f8", "f4", "f2", "i8", "i4", "i2", "u1", "u2", "u4", "u8", "bool", "U1")),
+    argparse.Namespace,
+]
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -36,7 +49,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; whichever it is, the file is not used
         unsafe = "weights_only" in str(error).lower() and "unsupported" in str(error).lower()
-        reason = _what(path) or ("it would run code, and is not loaded" if unsafe else "it is not readable")
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        code = f"it holds {named.group(1)}" if named else "it would run code"
+        reason = _what(path) or (f"{code}, and is not loaded: save the state_dict alone" if unsafe else "it is not readable")
         raise InputError(
             f"{path}: expected a PyTorch checkpoint of tensors, got something else: {reason} ({type(error).__name__})"
         ) from None
@@ -70,7 +85,12 @@ def read_state(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tensors by name, the state unwrapped and prefixes such as ``module.`` stripped, and the plain finite values beside
     them."""
     content = read_checkpoint(path)
-    state = next((content[key] for key in WRAPPED if isinstance(content.get(key), dict)), content)
+    state = content
+    while not any(isinstance(value, torch.Tensor) for value in state.values()):
+        inner = next((state[key] for key in WRAPPED if isinstance(state.get(key), dict)), None)
+        if inner is None:
+            break
+        state = inner
     tensors = {_bare(str(key)): value for key, value in state.items() if isinstance(value, torch.Tensor)}
     plain = {str(key): value.item() if isinstance(value, np.generic) else value for key, value in content.items()}
     said = {key: value for key, value in plain.items() if isinstance(value, int | float | str)}
@@ -90,6 +110,9 @@ def load_state(model: torch.nn.Module, state: dict[str, Any], file: Path | str, 
         InputError: no key in common, one missing or too many, another shape, NaN.
     """
     expected = model.state_dict()
+    for owner in OWNERS:
+        if state and not set(expected) & set(state) and all(key.startswith(owner) for key in state):
+            state = {key.removeprefix(owner): value for key, value in state.items()}
     if not set(expected) & set(state):
         raise InputError(
             f"{file}: no key matches {network}: expected keys like {next(iter(expected), 'none')!r}, got keys like "

@@ -43,7 +43,7 @@ LABEL_HEADINGS = (
     "index",
     "y",
 )
-SPLITS = {"train": ("train",), "test": ("test", "val")}
+SPLITS = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation", "testing")}
 
 
 class Shaping(NamedTuple):
@@ -178,6 +178,16 @@ def _by_class(data: Path, index: dict[str, tuple[int, str]] | None) -> tuple[lis
         loose = len(_images(data))
         hint = f"{loose} images in it: give --labels FILE" if loose else "and no image in it"
         raise InputError(f"{data}: expected one folder a class, found no folder, {hint}")
+    splits = {name for names in SPLITS.values() for name in names}
+    if {folder.name.lower() for folder in folders} <= splits:
+        raise InputError(f"{data}: expected one folder a class, found the splits {listed([folder.name for folder in folders])}")
+    if len(folders) == 1 and not any(path.suffix.lower() in SUFFIXES for path in folders[0].iterdir()):
+        inside = sorted(path.name for path in folders[0].iterdir() if path.is_dir())
+        if len(inside) > 1:
+            raise InputError(
+                f"{data}: expected one folder a class, found one folder in all: are the classes those of {folders[0]}, "
+                f"{listed(inside)}?"
+            )
     known = index or {folder.name: (k, folder.name) for k, folder in enumerate(folders)}
     paths, classes = [], []
     for folder in folders:
@@ -186,9 +196,9 @@ def _by_class(data: Path, index: dict[str, tuple[int, str]] | None) -> tuple[lis
         found = _images(folder)
         paths += found
         classes += [known[folder.name][0]] * len(found)
+    _say_left_out(folders)
     if not paths:
         raise InputError(f"{data}: expected images in its {len(folders)} folders, found none")
-    _say_left_out(folders)
     return paths, classes, _names(known)
 
 

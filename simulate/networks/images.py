@@ -6,17 +6,20 @@ green, 1,024 blue, row by row. The Python version pickles the same bytes; nothin
 
 import hashlib
 import io
+import lzma
 import pickle
 import tarfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from theory.setting.errors import InputError
+from theory.setting.errors import InputError, in_short
 
 PIXELS = 3 * 32 * 32
+MOST_FILE = 2**29  # bytes of a file in an archive, twice those of the largest official one
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -171,9 +174,13 @@ def _from_archive(archive: Path, wanted: Sequence[str], names: str | None) -> di
             for name in (*wanted, *([names] if names in members else [])):
                 member = tar.extractfile(members[name])
                 assert member is not None  # getmembers() kept regular files only
+                if members[name].size > MOST_FILE:
+                    raise InputError(f"{archive}: {name}: expected at most {MOST_FILE} bytes, got {members[name].size}")
                 found[name] = member.read()
+            while tar.fileobj is not None and tar.fileobj.read(2**20):  # to the end, where the check sum is
+                pass
             return found
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{archive}: expected an official CIFAR archive, cannot read it: {error}") from None
 
 
@@ -214,7 +221,11 @@ def _unpickle(name: str, blob: bytes) -> dict:
         raise InputError(f"{name}: expected a pickle of arrays, got something else: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{name}: expected a dictionary, got {type(content).__name__}")
-    return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
+    return {_text(key): value for key, value in content.items()}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _pickled(name: str, blob: bytes, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
@@ -222,8 +233,13 @@ def _pickled(name: str, blob: bytes, layout: Layout) -> tuple[np.ndarray, np.nda
     missing = [one for one in ("data", key) if one not in content]
     if missing:
         raise InputError(f"{name}: expected data and {key}, missing {', '.join(missing)}")
-    pixels, labels = np.asarray(content["data"]), np.asarray(content[key])
-    if pixels.dtype != np.uint8 or pixels.shape != (len(labels), PIXELS) or labels.dtype.kind not in "iu":
+    try:
+        pixels, labels = np.asarray(content["data"]), np.asarray(content[key])
+    except Exception as error:  # of lists that are no arrays
+        raise InputError(f"{name}: expected arrays of pixels and {key}, got something else: {in_short(error)}") from None
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise InputError(f"{name}: {key}: expected whole numbers (n,), got {labels.dtype} {labels.shape}")
+    if pixels.dtype != np.uint8 or pixels.shape != (len(labels), PIXELS):
         raise InputError(
             f"{name}: data: expected uint8 ({labels.size}, {PIXELS}) beside whole {key}, got {pixels.dtype} {pixels.shape}"
         )
@@ -236,8 +252,8 @@ def _class_names(place: Path, layout: Layout, found: dict[str, bytes]) -> tuple[
     if layout.names not in found:
         return ()
     if layout.label_bytes:
-        names = found[layout.names].decode().split()
+        names = _text(found[layout.names]).split()
     else:
         listed = _unpickle(f"{place / layout.names}", found[layout.names]).get("fine_label_names", [])
-        names = [one.decode() if isinstance(one, bytes) else str(one) for one in listed]
+        names = [_text(name) for name in listed] if isinstance(listed, list | tuple) else []
     return tuple(names) if len(names) == layout.classes else ()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from simulate.networks.checkpoints import load_state, read_state
-from simulate.networks.cifar_resnet import load
+from simulate.networks.cifar_resnet import build, load
 from simulate.networks.network import NAMES, Linear, Network, Sample, find_head, first_line, pick_output, sha256
 from theory.setting.errors import InputError, in_short
 
@@ -164,6 +164,11 @@ def _load(network: str, checkpoint: Path | str | None) -> tuple[torch.nn.Module,
     state, said = read_state(checkpoint)
     load_state(model, state, checkpoint, network)
     return model.eval(), said, sha256(checkpoint)
+
+
+def untrained(network: str) -> torch.nn.Module:
+    """The network of that name, or what ``module:factory`` makes."""
+    return build(network) if network in NAMES else _made(network)
 
 
 def _made(network: str) -> torch.nn.Module:

@@ -1,4 +1,4 @@
-"""Training a CIFAR ResNet: one recipe, written down in the checkpoint, resumable after every epoch."""
+"""Training a network on CIFAR-10: one recipe, written down in the checkpoint, resumable after every epoch."""
 
 import ctypes
 import json
@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from simulate.networks.checkpoints import read_checkpoint
-from simulate.networks.cifar_resnet import batches, build, preprocess
+from simulate.networks.cifar_resnet import batches, preprocess
 from simulate.networks.images import read_cifar
+from simulate.networks.torch_networks import untrained
 from theory.setting.archive import write_whole
 from theory.setting.command_line import progress, say
 from theory.setting.errors import InputError
@@ -28,14 +29,14 @@ RECIPE = {
 
 
 def train(*, network: str, data: Path | str, epochs: int, out: Path | str, seed: int = 0, limit: int | None = None) -> dict:
-    """Train a CIFAR ResNet on the 50,000 training images and write a checkpoint after every epoch.
+    """Train a network on the 50,000 training images and write a checkpoint after every epoch.
 
     The recipe is ``RECIPE``. Batch order and augmentation of an epoch depend on ``seed`` and the epoch alone, so that a
     run that finds its own unfinished checkpoint at ``out`` goes on where it stopped. The last epoch's weights are kept;
     the test images only measure the error at the end.
 
     Args:
-        network: ``resnet20``, 32, 44, 56 or 110.
+        network: ``resnet20``, 32, 44, 56 or 110, or ``module:factory`` of a ``torch.nn.Module`` that takes (n, 3, 32, 32).
         data: the folder of CIFAR-10 (:func:`simulate.networks.images.read_cifar`).
         epochs: passes over the training images; it sets the schedule, so an unfinished run keeps its own.
         out: the checkpoint file.
@@ -62,7 +63,7 @@ def train(*, network: str, data: Path | str, epochs: int, out: Path | str, seed:
     }
     _keep_freed_memory()
     torch.manual_seed(seed)
-    model = build(network)
+    model = untrained(network)
     images = read_cifar(data, split="train", limit=limit)
     if len(images.labels) < RECIPE["batch"]:
         raise InputError(f"limit: expected at least a batch of {RECIPE['batch']} images, got {len(images.labels)}")

@@ -25,6 +25,7 @@ from theory.setting.error_law import independent_errors
 from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.files import read_statistics, write_statistics
+from theory.setting.misfit import changed_ratio
 from theory.setting.problem import Components, Problem, margin
 from theory.setting.schemes import compress
 
@@ -60,7 +61,9 @@ def mixed(seed: int, K: int, M: int = 3, d: int = 5, rows: int | None = None, pe
     return replace(base, components=parts)
 
 
-@pytest.mark.parametrize(("K", "per_class"), [(2, False), (4, False), pytest.param(4, True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("K", "per_class"), [(2, False), *(pytest.param(4, own, marks=pytest.mark.slow) for own in (False, True))]
+)
 def test_predictions_are_what_is_simulated(seed, K, per_class):
     """Known and random layers; the moments alone, taken as Gaussian, are seen to be wrong."""
     scores, wrong = [], []
@@ -146,13 +149,16 @@ def test_fitted_models_keep_what_they_promise(seed, model, tmp_path):
     np.testing.assert_array_equal(pair.means[pair.classes == 0], parts.means[parts.classes == 2])
 
 
+@pytest.mark.slow
 def test_the_better_model_has_the_smaller_misfit(seed):
     """Two humps: the Gaussian is off by more than others, and says so in its interval; a mixture or the samples are better."""
     features = two_humps(seed, 4000)
     off = {model: misfit_of(fit(features, model=model)) for model in ("gaussian", "mixture", "resampled")}
     assert off["gaussian"] > 2 * max(off["mixture"], off["resampled"], 0.02)
-    (record,) = predict(fit(features), scheme="symmetric", bits=[2], test_size=1000)
-    assert record.interval_sources["model"] == pytest.approx(off["gaussian"] * record.flip_rate)
+    gaussian = fit(features)
+    assert gaussian.changed_ratio is not None
+    (record,) = predict(gaussian, scheme="symmetric", bits=[2], test_size=1000)
+    assert record.interval_sources["model"] == pytest.approx(off["gaussian"] * gaussian.changed_ratio * record.flip_rate)
     wide, narrow = (
         predict(replace(fit(features), misfit=x), scheme="symmetric", bits=[2], test_size=1000)[0] for x in (0.3, 0.02)
     )
@@ -175,7 +181,8 @@ def test_the_better_model_is_found_on_the_other_half(seed):
     assert gap["gaussian"] > 1.5 * min(gap["mixture"], gap["resampled"])
 
 
-@pytest.mark.parametrize("model", [pytest.param("mixture", marks=pytest.mark.slow), "resampled"])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mixture", "resampled"])
 def test_the_statistics_source_is_the_spread_over_samples(seed, model):
     """Fitted again on 25 other samples: the predicted distortion varies about as much as it says, a mixture less."""
     found, said = [], []
@@ -309,3 +316,27 @@ def test_brute_force_agrees(seed):
     (row,) = brute_force(problem, [What], n=400_000, seed=seed)
     (seen,) = run(problem, scheme="symmetric", bits=[3], n=4_000_000, seed=seed)
     assert abs(row[2] - seen.distortion) < 4 * np.sqrt(row[3] / 400_000)
+
+
+def test_decisions_that_change_more_often_than_the_model_says_widen_the_noise_of_a_test_set(seed, tmp_path):
+    """Gaussian features: the ratio is 1 within its noise. Margins that are mixtures, whose centres are narrow: it is not, and
+    the noise of a test set is that of the decisions that really change."""
+    problem, rng = random_problem(6, seed, K=3, shared=True), np.random.default_rng(seed)
+    plain = fit(sample(problem, 4000, rng))
+    assert plain.changed_ratio == pytest.approx(1, abs=0.2)
+    features = sample(problem, 4000, rng)
+    centre = problem.means[features.labels]
+    loud = np.where(rng.random((4000, 1)) < 0.1, 3.0, 0.33)  # the variance as before
+    other = fit(replace(features, features=centre + loud * (features.features - centre)), out=tmp_path / "s.npz")
+    assert other.changed_ratio is not None
+    assert abs(np.log(other.changed_ratio)) > 0.2
+    assert read_statistics(tmp_path / "s.npz").changed_ratio == other.changed_ratio
+    ask: dict = dict(scheme="symmetric", bits=[3], test_size=1000)
+    noise = [predict(x, **ask)[0].interval_sources["test_set"] for x in (other, replace(other, changed_ratio=1.0))]
+    assert noise[0] / noise[1] == pytest.approx(np.sqrt(other.changed_ratio), rel=0.02)
+
+
+def test_few_changes_say_little_of_their_ratio():
+    assert changed_ratio(0.0, 0.0) == 1
+    assert changed_ratio(4.0, 1.0) == 2.5
+    assert changed_ratio(4000.0, 1000.0) == pytest.approx(4, rel=1e-2)

@@ -301,8 +301,8 @@ def test_widths_counted_together_keep_the_ties_each_has_alone():
     opposite = replace(problem, weights=np.stack([-w, w]) / 2)
     options: dict = {"scheme": "affine", "errors": "expected", "networks": 512, "n": 2**18}
     together = run(opposite, bits=[2, 5], **options)
-    for record in together:
-        assert run(opposite, bits=[record.bits], **options)[0].distortion == record.distortion
+    for bits, record in zip((2, 5), together, strict=True):
+        assert run(opposite, bits=[bits], **options)[0].distortion == record.distortion
     for record, predicted in zip(together, predict(opposite, scheme="affine", bits=[2, 5], errors="expected"), strict=True):
         assert record.standard_error is not None
         assert abs(record.distortion - predicted.distortion) < 4 * record.standard_error

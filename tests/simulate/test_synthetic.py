@@ -42,7 +42,7 @@ def test_the_optimal_layer_is_and_the_perturbed_is_not(seed):
 def test_the_trained_layer_has_the_least_penalized_cross_entropy(seed):
     rng = np.random.default_rng(seed)
     problem = synthetic(classes=3, features=4, separation=2.0, priors="unequal", covariance="unequal", seed=seed)
-    z, labels = _samples(rng, problem.priors, problem.means, problem.covariances[0], np.array([1.0, 1.3, 0.8]), 400)
+    z, labels = _samples(rng, problem, 400)
     assert np.bincount(labels).min() > 20
     W, b = _trained(problem.weights, problem.bias, z, labels)
 
@@ -76,3 +76,52 @@ def test_options_are_checked():
     ):
         with pytest.raises(InputError):
             synthetic(**{"classes": 2, "features": 3, "separation": 1.0, **change})
+
+
+def test_distance_is_that_between_the_means(seed):
+    problem = synthetic(classes=4, features=6, distance=3.0, priors="unequal", seed=seed)
+    S = np.linalg.inv(problem.covariances)
+    pairs = [problem.means[i] - problem.means[j] for i in range(4) for j in range(i)]
+    assert np.mean([np.sqrt(gap @ S @ gap) for gap in pairs]) == pytest.approx(3.0, rel=1e-12)
+
+
+def test_means_covariance_and_priors_of_files(tmp_path, seed):
+    """Taken as they are; the layer is their Bayes rule; scaled where a separation is asked for too."""
+    rng = np.random.default_rng(seed)
+    means, A, priors = rng.standard_normal((3, 5)), rng.standard_normal((5, 5)), np.array([0.5, 0.3, 0.2])
+    np.save(tmp_path / "means.npy", means)
+    np.savetxt(tmp_path / "covariance.csv", A @ A.T + np.eye(5), delimiter=",")
+    np.savetxt(tmp_path / "priors.txt", priors)
+    files = {name: tmp_path / file for name, file in zip(("means", "covariance", "priors"), FILES, strict=True)}
+    problem = synthetic(**files)
+    np.testing.assert_array_equal(problem.means, means)
+    np.testing.assert_allclose(problem.covariances, A @ A.T + np.eye(5))
+    np.testing.assert_allclose(problem.priors, priors)
+    np.testing.assert_allclose(problem.weights, np.linalg.solve(problem.covariances, means.T).T)
+    scaled = synthetic(separation=2.0, **files)
+    np.testing.assert_allclose(scaled.means / means, (scaled.means / means)[0, 0])
+    own = synthetic(means=means, covariance=np.stack([np.eye(5), 2 * np.eye(5), 3 * np.eye(5)]), layer="perturbed", seed=seed)
+    assert own.covariances.shape == (3, 5, 5)
+
+
+FILES = ("means.npy", "covariance.csv", "priors.txt")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"distance": 1.0}, "expected one of the two, got both"),
+        ({"separation": None}, "separation: expected a positive number"),
+        ({"features": None}, "classes, features: expected both"),
+        ({"means": np.ones((2, 3))}, "expected none with means"),
+        ({"covariance": np.ones((3, 4))}, "covariances: expected shape"),
+        ({"covariance": np.zeros((3, 3))}, "singular"),
+        ({"covariance": "none.npy"}, "unequal, or a .npy"),
+        ({"priors": np.array([0.5, 0.6])}, "priors"),
+        ({"priors": np.array(["a", "b"])}, "priors: expected numbers"),
+        ({"features": 10**5}, "at most"),
+    ],
+)
+def test_what_is_given_is_checked(change, says):
+    with pytest.raises(InputError, match=says):
+        synthetic(**{"classes": 2, "features": 3, "separation": 1.0, **change})

@@ -75,7 +75,7 @@ FAMILY: list[dict] = [
 ]
 
 
-@pytest.mark.parametrize("K", [2, 5])
+@pytest.mark.parametrize("K", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_every_scheme_is_predicted_as_it_is_simulated(K, seed):
     """One family of z-scores; refused when the correction is left out or the bias held."""
     z, held, without = [], [], []
@@ -92,6 +92,7 @@ def test_every_scheme_is_predicted_as_it_is_simulated(K, seed):
     assert rejected(np.array(without)) > 0
 
 
+@pytest.mark.slow
 def test_random_layers_with_the_bias_corrected(seed):
     """The mean over errors: |z - zbar|^2 in the place of |z|^2. Without the correction refused."""
     z, without = [], []
@@ -107,7 +108,7 @@ def test_random_layers_with_the_bias_corrected(seed):
     assert rejected(np.array(without)) >= 3
 
 
-@pytest.mark.parametrize("K", [2, 4])
+@pytest.mark.parametrize("K", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_best_step_is_the_best_of_all(K, seed):
     """Two classes: by exact risks of all 256; more: its distortion is the least within a hundredth of the flips."""
     problem = random_problem(6, seed, K=K)
@@ -170,6 +171,7 @@ def test_schemes_without_a_step_have_their_own_errors(seed):
         run(problem, scheme="prune", sparsity=0.5, errors="expected")
 
 
+@pytest.mark.slow
 def test_statistics_of_a_corrected_layer(seed):
     """From fitted statistics too, of Gaussians and of mixtures, the corrected layer is predicted as on the features."""
     problem = moved(random_problem(8, seed, K=3), 1.0)

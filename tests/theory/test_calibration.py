@@ -42,9 +42,14 @@ def test_the_temperature_is_found_as_well_as_it_says(seed):
         rng = np.random.default_rng([seed, i])
         one = calibration.calibrate(*_logits_and_labels(rng, 800))
         scores.append((np.log(one.temperature) - np.log(TRUE)) / one.log_error)
-    assert rejected(scores) == 0
+
+    def mean(shift: float) -> list[float]:
+        """The mean score of temperatures that are off by so much of their logarithm."""
+        return [float(np.mean(scores) + shift / one.log_error) * np.sqrt(len(scores))]
+
+    assert rejected(mean(0.0)) == 0
     assert np.std(scores) == pytest.approx(1, abs=4 / np.sqrt(400))
-    assert rejected(np.array(scores) * 0 + np.log(TRUE) / one.log_error) > 0  # T = 1 is not it
+    assert rejected(mean(0.04)) > 0  # 4 % off is seen
 
 
 def _logits_and_labels(rng, n: int):
@@ -54,7 +59,7 @@ def _logits_and_labels(rng, n: int):
 
 
 def test_true_posteriors_give_the_true_distortion(seed):
-    """Against 4 million counted samples of each problem; at T = 1, and with decisions of another layer, it is not."""
+    """Against a million counted samples of each problem; at T = 1 they are not the true ones."""
     scores, wrong = [], []
     for i in range(6):
         problem, rng = problem_of(seed + i), np.random.default_rng([seed, i])
@@ -75,6 +80,7 @@ def test_true_posteriors_give_the_true_distortion(seed):
     assert rejected(wrong) > 0
 
 
+@pytest.mark.slow
 def test_it_knows_more_than_the_labels(seed):
     """Over 200 samples of 1,000: its variance is that it reports, and less than a third of that of counting."""
     problem, said, counted, reported = problem_of(seed), [], [], []
@@ -112,14 +118,18 @@ def test_the_misfit_is_in_the_interval(seed):
 
 
 def test_the_interval_holds_what_a_test_set_shows(seed):
-    inside = 0
+    """A true share of .95 falls out with probability 1e-4, one of .85 passes with 1.2 %; the mean width is another claim: at
+    most 1.2 times that of the noise of the test set alone."""
+    inside, widths = 0, []
     for i in range(300):
         rng = np.random.default_rng([seed, i])
-        problem = problem_of(seed + i % 10)
+        problem = problem_of(100 * seed + i % 10)
         (record,) = predict(features_of(problem, 1500, rng), scheme="symmetric", bits=[3], test_size=800)
         (seen,) = measure(features_of(problem, 800, rng), scheme="symmetric", bits=[3])
         inside += record.interval[0] <= seen.distortion <= record.interval[1]
-    assert binom.ppf(1e-4, 300, 0.95) <= inside <= 299
+        widths.append((record.interval[1] - record.interval[0]) / (2 * 1.96 * record.interval_sources["test_set"]))
+    assert inside >= binom.ppf(1e-4, 300, 0.95)
+    assert np.mean(widths) < 1.2
 
 
 def test_without_labels(seed, tmp_path, capsys):
@@ -189,13 +199,17 @@ def test_misfit_finds_what_is_there(seed):
 
 
 def test_a_layer_that_one_temperature_does_not_calibrate_is_said_so(seed):
-    """Half of the labels of one class are another's: the posteriors cannot follow; the misfit grows."""
+    """The bias of one class is moved, and decisions with it: no temperature makes its logits posteriors; the misfit grows."""
     features = features_of(problem_of(seed), 4000, np.random.default_rng(seed))
     shifted = replace(features, bias=features.bias + np.array([25.0, 0, 0, 0, 0]))
     good, bad = predict(features, **QUESTION)[0], predict(shifted, **QUESTION)[0]
     assert not any("calibrate" in warning for warning in good.warnings)
     assert any("calibrate" in warning for warning in bad.warnings)
     assert bad.provenance["misfit"] > good.provenance["misfit"] >= FLOOR
+
+
+def test_a_likelihood_without_a_maximum_is_said_so(seed):
+    features = features_of(problem_of(seed), 4000, np.random.default_rng(seed))
     right = features.take(np.flatnonzero(decide(features.head_logits()) == features.labels)[:200])
     (sure,) = predict(right, scheme="symmetric", bits=[2])
     assert any("no maximum" in warning for warning in sure.warnings)

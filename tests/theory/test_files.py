@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.problems import random_problem
 from theory.setting.archive import write_arrays
-from theory.setting.errors import InputError
+from theory.setting.errors import LONGEST, InputError, in_short
 from theory.setting.files import read_features, read_statistics, write_statistics
 from theory.setting.problem import Problem
 
@@ -133,3 +133,11 @@ def test_provenance_is_one_json_text(tmp_path):
     write_statistics(tmp_path / "s.npz", random_problem(2, 0))
     with np.load(tmp_path / "s.npz") as archive:
         assert isinstance(json.loads(str(archive["provenance"])), dict)
+
+
+def test_long_texts_are_cut_to_a_line():
+    for length in (1, 299, 300, 301, 10_000):
+        short = in_short("ab \n c" + "x" * length)
+        assert len(short) <= LONGEST
+        assert "\n" not in short
+    assert in_short("x" * 300) == "x" * 300

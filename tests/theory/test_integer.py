@@ -64,7 +64,8 @@ def test_decisions_are_those_of_an_int32_product(per_channel, corrected, seed):
     assert compared > 400
 
 
-@pytest.mark.parametrize("errors", ["actual", "expected"])
+@pytest.mark.slow
+@pytest.mark.parametrize("errors", ["actual", pytest.param("expected", marks=pytest.mark.slow)])
 def test_predicted_as_simulated(errors, seed):
     """8 bits of the inputs: one family of z-scores. Refused: inputs as they are, where 3 bits of them matter."""
     z, coarse, ignored = [], [], []
@@ -159,6 +160,7 @@ def test_the_noise_of_both_is_the_derived_one(seed):
     )
 
 
+@pytest.mark.slow
 def test_wrong_accounts_are_refused(seed):
     """Counted honestly, predicted; with the noise of the inputs apart in each class, or weights rounded down, not."""
     problem = options_accuracy.problem_of(10, 64, seed=seed)
@@ -177,7 +179,7 @@ def test_wrong_accounts_are_refused(seed):
     assert rejected(wrong) == 2, z
 
 
-@pytest.mark.parametrize("K", [2, 4])
+@pytest.mark.parametrize("K", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_risk_before_is_that_of_the_clean_layer(K, seed):
     problem = synthetic(classes=K, features=16, separation=2.5, layer="perturbed", seed=seed)
     asked: dict = dict(scheme="integer", bits=[4], activation_bits=8)

@@ -103,6 +103,7 @@ def test_random_layers_in_groups_of_classes(seed):
     assert np.ptp(alone.mean(0)[3]) > 0.02  # classes that could be exchanged would be seen
 
 
+@pytest.mark.slow
 def test_two_random_classes_have_the_spread_of_networks_not_of_lines(seed):
     """More classes than features: few lines and many give the same spread, that of networks counted."""
     problem = random_problem(3, seed + 1, K=5)
@@ -126,6 +127,7 @@ def test_a_row_common_to_all_classes_changes_nothing(seed):
     np.testing.assert_allclose(moved.flips, plain.flips, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_classes_too_far_apart_for_any_density():
     """Every boundary beyond the reach of a double: no distortion, by every method."""
     problem = Problem(
@@ -140,7 +142,10 @@ def test_classes_too_far_apart_for_any_density():
     assert small_steps.small_steps(problem, np.full(3, 0.01)).distortion.value == 0
 
 
-@pytest.mark.parametrize("layer", ["two rows", "all rows", "zero"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "layer", ["two rows", *(pytest.param(layer, marks=pytest.mark.slow) for layer in ("all rows", "zero"))]
+)
 def test_equal_rows_before_and_after(layer, seed):
     """The lower class wins the tie, in the clean layer too; random errors break it."""
     problem = random_problem(70, seed + 8, K=7)

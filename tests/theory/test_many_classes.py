@@ -21,12 +21,12 @@ from theory.setting.problem import Problem
 from theory.setting.schemes import compress
 
 SCHEMES = [(scheme, bits) for scheme in ("symmetric", "affine", "midrise") for bits in (2, 3, 4)]
-PROBLEMS = [(2, 5), *[(3, 12)] * 3, *[(5, 20)] * 3, *[(10, 24)] * 2]  # (K, d), few shapes: less to compile
-MORE = [*[(3, 12)] * 3, *[(5, 20)] * 3, *[(10, 24)] * 2, (30, 48), (100, 128)]
+PROBLEMS = [(2, 5), *[(3, 12)] * 3, *[(5, 20)] * 3]  # (K, d), few shapes: less to compile
+MORE = [*[(3, 12)] * 3, *[(5, 20)] * 3, *[(10, 24)] * 4, (30, 48), (100, 128)]
 
 
 # cut to what the counts can see; the reported errors, part of every z-score, grow with that
-SMALL = Budget(orthant_work=1e7, line_work=4e6, random_line_work=1e8, average_precision=1e-2)
+SMALL = Budget(orthant_work=1e7, line_work=4e6, random_line_work=2.5e7, average_precision=1e-2)
 
 
 def known(problem, layers, **how):
@@ -43,7 +43,7 @@ def predicted(problem, **how):
 
 @pytest.fixture(scope="module")
 def cells(request):
-    """9 problems of 2 to 10 classes, 9 schemes and widths each."""
+    """7 problems of 2 to 5 classes, 9 schemes and widths each."""
     return _cells(PROBLEMS, request.config.getoption("--seed"))
 
 
@@ -79,7 +79,7 @@ def scores(cells, theory=None):
 
 def test_counts_agree_with_theory_in_one_family(cells):
     z = scores(cells)
-    assert z.size == 2 * 81
+    assert z.size == 2 * 63
     assert rejected(z) == 0, np.abs(z).max()
 
 
@@ -115,7 +115,7 @@ def top_rival(problem, What, values):
     return np.array([total, values[1]])
 
 
-@pytest.mark.parametrize("mistake", [swapped_classes, top_rival])
+@pytest.mark.parametrize("mistake", [pytest.param(swapped_classes, marks=pytest.mark.slow), top_rival])
 def test_a_wrong_theory_is_refused(cells, mistake):
     some = [one for one in cells if 3 <= one[0].classes <= 5][::7]
     assert rejected(scores(some, mistake)) > 0
@@ -177,6 +177,7 @@ def test_equal_rows_go_to_the_lowest_class(seed):
     assert back.distortion @ plain.priors == pytest.approx(distortion, abs=5e-3)
 
 
+@pytest.mark.slow
 def test_the_distortion_of_known_layers_is_sure_to_a_hundredth_of_a_point(seed):
     budget = replace(SMALL, orthant_work=2e8)
     for K, d, bits in ((10, 30, (2, 3, 5)), (40, 48, (4,))):
@@ -261,6 +262,7 @@ def averages(request):
     return found
 
 
+@pytest.mark.slow
 def test_expected_distortion_and_flips(averages):
     for _, _, record, counted in averages:
         se = counted.standard_error
@@ -273,6 +275,7 @@ def test_expected_distortion_and_flips(averages):
         np.testing.assert_allclose(*np.transpose(recalls), atol=0.02)
 
 
+@pytest.mark.slow
 def test_spread_over_networks(averages, seed):
     """1,024 networks of 4,096 samples a class: known to 5 %."""
     for problem, bits, record, _ in averages:
@@ -297,6 +300,7 @@ def unconditional(problem, steps):
     return float(total)
 
 
+@pytest.mark.slow
 def test_mistakes_in_the_expected_distortion_are_seen(averages):
     """Plain mean of |z|^2; errors of the rows correlated by a half; all classes of one step: each 4 standard errors off."""
     wrong = {"unconditional": 0, "correlated": 0, "one step": 0}
@@ -311,6 +315,7 @@ def test_mistakes_in_the_expected_distortion_are_seen(averages):
     assert all(count >= 3 for count in wrong.values()), wrong
 
 
+@pytest.mark.slow
 def test_statistics_source_is_the_sampling_spread(seed):
     """Refit 40 times on 1,500 samples: chi-square at 0.1 % both sides."""
     from simulate.feature_models import gaussian
@@ -339,6 +344,7 @@ def test_interval_of_networks_on_a_test_set(seed):
     assert low <= inside <= high, inside
 
 
+@pytest.mark.slow
 def test_many_classes_go_along_lines():
     """K = 150, d = 200: lines alone, finite and consistent."""
     rng = np.random.default_rng(0)

@@ -80,7 +80,7 @@ def _sample(problem, n, rng):
     return Features(features=z, labels=y, weights=problem.weights, bias=problem.bias)
 
 
-@pytest.mark.parametrize("errors", ["actual", "expected"])
+@pytest.mark.parametrize("errors", ["actual", pytest.param("expected", marks=pytest.mark.slow)])
 def test_interval_of_a_measured_test_set(errors, seed):
     """Fit on 1,500 samples, measure on 700: statistics and test set both count, and the promise is kept."""
     problem = random_problem(6, seed + 21)

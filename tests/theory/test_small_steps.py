@@ -55,6 +55,7 @@ def test_flips_grow_like_the_step(case, seed):
     assert half.distortion.value == pytest.approx(one.distortion.value / 4, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_bracket_holds_the_risk(seed):
     """Up to ten classes, compressed layers; for two classes both ends are the risk."""
     for K, d in ((2, 5), (4, 6), (10, 24)):

@@ -25,6 +25,7 @@ def test_the_bound_is_one_sided_and_holds_the_numerical_error():
     assert len(found["records"]) == 15
 
 
+@pytest.mark.slow
 def test_fewest_stored_bits_among_all_that_qualify():
     """Of several schemes, by stored bits and not by the width; one that says more is not chosen."""
     found = bits(KNOWN, scheme=["symmetric", "affine", "codebook"], max_loss=0.02)

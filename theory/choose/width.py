@@ -17,6 +17,7 @@ from theory.setting.record import Record
 from theory.setting.schemes import OPTIONS, Scheme, scheme_of
 
 SPARSITIES = (0.5, 0.7, 0.9)  # tried of schemes that prune, where several schemes are asked for and none is given
+USUAL = {"activation_bits": 8, "unit": "feature"}  # of schemes that are tried beside others without being told
 
 
 def bits(
@@ -104,13 +105,18 @@ def bounded(
 
 
 def _trials(schemes: Sequence[Scheme], options: dict[str, Any]) -> list[tuple[Scheme, dict[str, Any]]]:
-    """The schemes with the options that they have; of several, those that need a sparsity at each of SPARSITIES."""
+    """The schemes with the options that they have; of several, those that need a sparsity at each of SPARSITIES, and those that
+    need another option with its USUAL value."""
     if len(schemes) == 1:
         return [(schemes[0], options)]
     own = [(scheme, {name: value for name, value in options.items() if _has(scheme, name)}) for scheme in schemes]
     for name, value in options.items():
         if value and not any(_has(scheme, name) for scheme in schemes):
             own[0][1][name] = value  # none has it, and the first will say so
+    for scheme, given in own:
+        for name, usual in USUAL.items():
+            if scheme.option(name) is not None and given.get(name) is None:
+                given[name] = usual
     trials = []
     for scheme, given in own:
         if scheme.option("sparsity") is None or given.get("sparsity") is not None:

@@ -25,7 +25,7 @@ MOST = 128  # classes beyond which orthants give way to lines
 LEAST, DRAWN = 8, 1024  # pairs of networks a scrambling, at least and at most
 SOBOL = 2048  # entries of E up to which Sobol points serve
 INNER, FEW_INNER = 64, 16  # points of the orthants of a pair of networks; few where Sobol points do the better part
-CHUNK = 8  # pairs of networks a compiled call
+ENTRIES = 2**24  # of the covariances of the contrasts of the pairs of networks in one compiled call
 
 
 def centred(heads):
@@ -170,30 +170,37 @@ def orthant_pairs(
     inner = FEW_INNER if by_sobol else INNER
     rngs = [np.random.default_rng([seed, 6, r]) for r in range(SCRAMBLINGS)]
     sources = [sobol(K * d, rng=rng) if by_sobol else rng for rng in rngs]
+    points_rng = np.random.default_rng([seed, 6, SCRAMBLINGS])
     most = int(2 ** np.floor(np.log2(np.clip(budget.pair_work / (K**2 * inner + K**3), LEAST, DRAWN))))
-    found: list[list[np.ndarray]] = [[] for _ in rngs]
-    pairs, twice = LEAST, []
+    together = int(2 ** np.floor(np.log2(np.clip(ENTRIES / (3 * K**3), LEAST, LEAST * SCRAMBLINGS))))
+    found: list[np.ndarray] = []  # of (SCRAMBLINGS, pairs, 3, K)
+    twice: list[np.ndarray] = []
 
-    def recalls_of(E: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        points, shifts = lattices(rng, len(E), inner, K - 1), rng.random((len(E), K, K - 1))
-        return np.asarray(_pair_recalls(clean, jnp.asarray(E), *arrays, rivals, points, shifts))
+    def recalls_of(E: np.ndarray) -> np.ndarray:
+        """Of errors (SCRAMBLINGS, pairs, K, d), each at points of its own."""
+        flat, parts = E.reshape(-1, K, d), []
+        for first in range(0, len(flat), together):
+            points = lattices(points_rng, together, inner, K - 1)
+            shifts = points_rng.random((together, K, K - 1))
+            some = jnp.asarray(flat[first : first + together])
+            parts.append(np.asarray(_pair_recalls(clean, some, *arrays, rivals, points, shifts)))
+        return np.concatenate(parts).reshape(*E.shape[:2], 3, K)
 
-    while True:  # pairs a scrambling
-        more = pairs - sum(map(len, found[0]))
-        for rng, source, parts in zip(rngs, sources, found, strict=True):
-            E = errors.of(source.random(more * K * d if not by_sobol else more).reshape(-1, K, d) - 0.5)
-            for first in range(0, more, CHUNK):
-                parts.append(recalls_of(E[first : first + CHUNK], rng))
-            if len(twice) < SCRAMBLINGS // 2:
-                twice.append(recalls_of(E[:CHUNK], rng) - parts[0])
-        values = np.array([np.concatenate(parts) for parts in found])  # (R, pairs, 3, K)
+    while True:
+        pairs = sum(part.shape[1] for part in found)
+        more = max(LEAST, pairs)
+        uniforms = [source.random(more if by_sobol else more * K * d).reshape(more, K, d) for source in sources]
+        E = errors.of(np.stack(uniforms) - 0.5)
+        found.append(recalls_of(E))
+        if not twice:
+            twice.append(recalls_of(E) - found[0])
+        values = np.concatenate(found, 1)
         shifts = values[:, :, :1] - values[:, :, 1:]
         average = estimate(shifts.mean((1, 2)) @ problem.priors)
         error = float(average.error)
-        if pairs >= most or error <= budget.average_precision * abs(float(average.value)):
-            gaps = np.array([(x[:, :1] - x[:, 1:]) @ problem.priors for x in twice])
+        if pairs + more >= most or error <= budget.average_precision * abs(float(average.value)):
+            gaps = (twice[0][:, :, :1] - twice[0][:, :, 1:]) @ problem.priors
             return values, error, float(np.mean(gaps**2)) / 2
-        pairs *= 2
 
 
 @jax.jit

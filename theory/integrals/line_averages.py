@@ -69,8 +69,12 @@ def along_lines(
     )
 
 
-def random_lines(problem: Problem, errors: UniformErrors, *, seed: int, budget: Budget = DEFAULT) -> np.ndarray:
-    """(4, SCRAMBLINGS, K): right, made, mended and flipped of random layers, each pair along one line a class."""
+def random_lines(
+    problem: Problem, errors: UniformErrors, *, seed: int, budget: Budget = DEFAULT, precision: float | None = None
+) -> np.ndarray:
+    """(4, SCRAMBLINGS, K): right, made, mended and flipped of random layers, each pair along one line a class, until the error
+    of the flips over these is the precision (that of the budget)."""
+    precision = budget.flips_precision if precision is None else precision
     K, d = problem.weights.shape
     factors = [root(problem.covariances)] if problem.shared else roots(problem)
     heads = lines.heads_of(centred(problem.weights), problem.bias, problem.means, factors)
@@ -83,7 +87,7 @@ def random_lines(problem: Problem, errors: UniformErrors, *, seed: int, budget: 
         parts = [lines.random_change(heads, errors, networks=networks, walked=walked, seed=one) for one in seeds]
         sums, rounds = sums + np.stack(parts, 1), rounds + 1
         flips = estimate(sums[3] @ problem.priors)
-        if flips.error <= budget.flips_precision * flips.value:
+        if flips.error <= precision * flips.value:
             break
     return sums / rounds
 

@@ -240,36 +240,35 @@ def random_change(
     classes = np.minimum(np.arange(-(-K // together) * together).reshape(-1, together), K - 1)
     sums, total, walks = np.zeros((4, K)), 0, 0
     for first in range(0, networks, few):
-        key = jax.random.wrap_key_data(jnp.asarray(np.random.default_rng([*seed, first]).integers(0, 2**32, 2, np.uint32)))
-        seen = int(np.clip(walked - first, 0, few))
-        law = jnp.asarray(errors.wide), jnp.asarray(errors.group)
-        correct, flipped = _random(key, heads, *law, jnp.asarray(classes), networks=few, walked=seen)
+        rng = np.random.default_rng([*seed, first])  # NumPy's numbers: none of JAX's generator to compile
+        E = errors.of(rng.random((few, K, d), np.float32) - np.float32(0.5)).astype(np.float32)
+        normals = rng.standard_normal((*classes.shape, few, heads.factors.shape[-1]), np.float32)
+        picks = rng.random((*classes.shape, few))
+        seen = few if walked >= networks else int(np.clip(walked - first, 0, few))  # one program where all are walked
+        correct, flipped = _random(heads, E, classes, normals, picks, walked=seen)
         sums[:3] += np.asarray(correct).reshape(-1, 3)[:K].T
         sums[3] += np.asarray(flipped).reshape(-1)[:K]
         total, walks = total + few, walks + seen
     return sums / np.array([total, total, total, walks])[:, None]
 
 
-@functools.partial(jax.jit, static_argnames=("networks", "walked"))
-def _random(key, heads: Heads, wide, group, classes, *, networks: int, walked: int) -> tuple[jax.Array, jax.Array]:
-    """(groups, c, 3) and (groups, c) sums over networks for classes (groups, c), each network along one line a class. Features
-    and errors in float32, what follows from them in float64."""
-    K, d = heads.weights.shape
-    errors, normals, picks = jax.random.split(key, 3)
-    E = (jax.random.uniform(errors, (networks, K, d), jnp.float32) - 0.5)[:, group] * wide.astype(jnp.float32)[None]
+@functools.partial(jax.jit, static_argnames="walked")
+def _random(heads: Heads, E, classes, normals, picks, *, walked: int) -> tuple[jax.Array, jax.Array]:
+    """(groups, c, 3) and (groups, c) sums over networks of errors E (n, K, d) for classes (groups, c), each network along one
+    line a class, drawn by normals (groups, c, n, r) and picks (groups, c, n) in the unit interval. Features and errors in
+    float32, what follows from them in float64."""
+    K, networks = heads.weights.shape[0], len(E)
     factors, tilts = heads.factors.astype(jnp.float32), heads.tilts.astype(jnp.float32)
     means, highest = heads.means @ heads.weights.T, jax.lax.Precision.HIGHEST
 
     def some(inputs):
         """Arrays (K, c, n) for c classes, n networks, flat (K, c n) in the end."""
-        own, part = inputs
+        own, g, pick = inputs
         of = jnp.minimum(own[0], len(factors) - 1)
         gram, c = heads.grams[of], len(own)
-        g = jax.random.normal(jax.random.fold_in(normals, part), (c, networks, factors.shape[-1]), jnp.float32)
         z = heads.means[own].astype(jnp.float32)[:, None] + jnp.einsum("cnr,dr->cnd", g, factors[of], precision=highest)
         mean = jnp.where(heads.never[None], NEVER, means[own] + heads.bias[None])
         shares, length = jax.vmap(directions, (0, 0, None))(own, mean, gram)
-        pick = jax.random.uniform(jax.random.fold_in(picks, part), (c, networks), gram.dtype)
         rival = jax.vmap(choose)(shares, pick)
         pace = inverse(jnp.take_along_axis(length, rival, 1))
         along = (tilts[of][own][:, None] - tilts[of][rival]) * pace.astype(jnp.float32)[..., None]
@@ -290,4 +289,4 @@ def _random(key, heads: Heads, wide, group, classes, *, networks: int, walked: i
         flipped = flips(starts[..., :walked].reshape(walk), slopes[..., :walked].reshape(walk))
         return right.reshape(3, 2, c, networks).mean(1).sum(2).T, flipped.reshape(2, c, walked).mean(0).sum(1)
 
-    return jax.lax.map(some, (classes, jnp.arange(len(classes))))
+    return jax.lax.map(some, (classes, normals, picks))

@@ -6,9 +6,10 @@ import numpy as np
 
 from theory.effect import Effect
 from theory.integrals.contrasts import has_orthants, orthant_pairs
+from theory.integrals.line_averages import average_of, random_lines
 from theory.integrals.orthant import estimate
 from theory.methods.base import Case, Method, refuses_kind
-from theory.methods.line_average import random_average, random_effect
+from theory.methods.line_average import random_effect
 from theory.methods.orthants import NEEDS
 
 
@@ -26,8 +27,10 @@ class OrthantAverage(Method):
         return True
 
     def _one(self, case: Case) -> Effect:
-        priors, average = case.problem.priors, case.once(random_average)
-        errors = case.uniform_errors(case.layer)
+        priors, errors = case.problem.priors, case.uniform_errors(case.layer)
+        precision = case.budget.flips_alone_precision
+        sets = random_lines(case.problem, errors, seed=case.seed, budget=case.budget, precision=precision)
+        average = average_of(sets[:, :, None], priors)
         recalls, error, noise = orthant_pairs(case.problem, errors, seed=case.seed, budget=case.budget)
         shifts = recalls[:, :, :1] - recalls[:, :, 1:]
         draws = (shifts @ priors).reshape(-1)

@@ -142,6 +142,8 @@ def check_place(path: Path | str, suffix: str = "", *, reads: Iterable[object] =
         if not os.access(path.parent, os.W_OK):
             raise InputError(f"{path}: expected a folder that can be written to, got {path.parent}")
         longest = os.pathconf(path.parent, "PC_NAME_MAX")
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"{in_short(path)}: expected a file name, got one that cannot be: {in_short(error)}") from None
     if len(os.fsencode(path.name)) > longest:
@@ -150,8 +152,8 @@ def check_place(path: Path | str, suffix: str = "", *, reads: Iterable[object] =
 
 
 def write_whole(path: Path | str, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file beside its place and rename it there."""
-    path = check_place(path)
+    """Write a file beside its place and rename it there; a link is followed."""
+    path = Path(os.path.realpath(check_place(path)))
     partial = None
     try:
         handle, partial = tempfile.mkstemp(suffix=".partial", prefix=".", dir=path.parent)

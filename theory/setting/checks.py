@@ -9,7 +9,7 @@ from theory.setting.errors import InputError, in_short, listed
 
 SEEDS = 2**63
 MOST_WHOLE = 2**63 - 1  # of a count that arrays are made for
-LARGEST = 1e50  # size of a number of a problem: fourth powers and their sums stay finite
+LARGEST = 1e15  # size of a number of a problem: squares and their sums stay finite in float32, which counts samples
 FLOATS = (np.float16, np.float32, np.float64)
 
 

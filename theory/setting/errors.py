@@ -1,6 +1,7 @@
-"""The one exception that bad input raises, and how long its message may be."""
+"""The one exception that bad input raises, and the shortening of what it quotes."""
 
-LONGEST = 300  # characters of what another library or a file says, in a message of one line
+LONGEST = 300  # characters of what another library or a file says, quoted in a message
+GAP = " ... "
 
 
 class InputError(ValueError):
@@ -11,9 +12,10 @@ class InputError(ValueError):
 
 
 def in_short(what: object) -> str:
-    """A text on one line, its middle left out where it is long."""
+    """A text on one line, of at most LONGEST characters: its middle is left out where it is longer."""
     text = " ".join(str(what).split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    half = (LONGEST - len(GAP)) // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}{GAP}{text[-half:]}"
 
 
 def listed(items, most: int = 5) -> str:

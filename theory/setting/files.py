@@ -21,7 +21,7 @@ from theory.setting.problem import Components, Problem, decide
 AGREEMENT = 0.999  # share of rows where W z + b must decide as the stored logits do
 STATISTICS = ("weights", "bias", "priors", "means", "covariances")
 COMPONENTS = ("classes", "shares", "means", "covariances")  # each "component_..." in the file
-OPTIONAL = ("counts", "misfit", "feature_range", "provenance", *(f"component_{name}" for name in COMPONENTS))
+OPTIONAL = ("counts", "misfit", "changed_ratio", "feature_range", "provenance", *(f"component_{name}" for name in COMPONENTS))
 FEATURES = ("features", "labels", "weights", "bias", "logits", "class_names", "provenance")
 DEEPEST = 50  # levels of a provenance
 MOST_SAMPLES = 2**53  # of a class: what float64 counts
@@ -80,7 +80,8 @@ def read_statistics(path: Path | str) -> Problem:
         problem = Problem(
             **moments,
             counts=_counts(arrays, max(2, len(weights))),
-            misfit=_misfit(arrays),
+            misfit=_optional_number(arrays, "misfit"),
+            changed_ratio=_optional_number(arrays, "changed_ratio"),
             feature_range=_range(arrays),
             source_bits=8 * arrays["weights"].dtype.itemsize,
             provenance=_provenance(path, arrays),
@@ -123,8 +124,9 @@ def write_statistics(path: Path | str, problem: Problem) -> None:
     arrays["weights"] = arrays["weights"].astype(f"float{problem.source_bits}")
     if problem.counts is not None:
         arrays["counts"] = problem.counts
-    if problem.misfit is not None:
-        arrays["misfit"] = np.array(problem.misfit)
+    for name in ("misfit", "changed_ratio"):
+        if getattr(problem, name) is not None:
+            arrays[name] = np.array(getattr(problem, name))
     if problem.feature_range is not None:
         arrays["feature_range"] = problem.feature_range
     if problem.components is not None:
@@ -228,13 +230,13 @@ def _components(arrays: Arrays, priors: np.ndarray, d: int) -> Components | None
     )
 
 
-def _misfit(arrays: Arrays) -> float | None:
-    if "misfit" not in arrays:
+def _optional_number(arrays: Arrays, name: str) -> float | None:
+    if name not in arrays:
         return None
-    misfit = float(shaped("misfit", arrays["misfit"], ()))
-    if misfit < 0:
-        raise InputError(f"misfit: expected a number of at least 0, got {misfit:.6g}")
-    return misfit
+    number = float(shaped(name, arrays[name], ()))
+    if number < 0:
+        raise InputError(f"{name}: expected a number of at least 0, got {number:.6g}")
+    return number
 
 
 def _provenance(path: Path | str, arrays: Arrays) -> dict[str, Any]:

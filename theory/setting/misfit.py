@@ -24,11 +24,18 @@ def grid(weights: np.ndarray) -> list[Compressed]:
     return layers
 
 
+def changed_ratio(counted: float, modelled: float) -> float:
+    """Decisions changed, counted over modelled, both numbers of samples of which some may be few: the mean of the ratio's
+    posterior where counts follow Poisson's law and the ratio is 1 before, known as well as by one count."""
+    return (1 + counted) / (1 + modelled)
+
+
 def misfit(differences: np.ndarray, flips: np.ndarray, variances: np.ndarray) -> float:
     """The likeliest tau, the differences (cells,) of predicted and counted distortions being normal with variances
     tau^2 flips^2 + variances, those of counting the same samples.
 
-    Cells share samples, so tau is known less well than their number says.
+    Cells share samples, so tau is known less well than their number says. It is at most 1: no distortion is larger than the
+    flips.
     """
     some = (flips > 0) & (variances > 0)
     if not some.any():
@@ -39,6 +46,6 @@ def misfit(differences: np.ndarray, flips: np.ndarray, variances: np.ndarray) ->
         variance = tau**2 * F**2 + s2
         return float(np.sum(np.log(variance) + delta**2 / variance))
 
-    best = minimize_scalar(cost, bounds=(0, 2), method="bounded", options={"xatol": 1e-4})
+    best = minimize_scalar(cost, bounds=(0, 1), method="bounded", options={"xatol": 1e-4})
     tau = float(np.asarray(best.x))
     return tau if cost(tau) < cost(0.0) else 0.0

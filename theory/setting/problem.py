@@ -59,8 +59,10 @@ class Problem:
         counts: (K,) samples behind each class, or None when the statistics are known exactly.
         source_bits: bits a weight took in the file it came from.
         components: the law of the features where it is a mixture; ``means`` and ``covariances`` are then its moments.
-        misfit: standard deviation of what the model of the features gets wrong of a distortion, over the flip rate; None
-            where nothing was fitted.
+        misfit: standard deviation of what the model of the features gets wrong of a distortion, over the flip rate times the
+            ``changed_ratio``; None where nothing was fitted.
+        changed_ratio: decisions whose correctness compression changes, counted on the samples fitted over those of the model;
+            None where nothing was fitted.
         feature_range: (2,) least and largest feature, for their quantization; None where it is not known.
         provenance: where all this comes from.
 
@@ -77,6 +79,7 @@ class Problem:
     counts: Int64[np.ndarray, " K"] | None = None
     components: Components | None = None
     misfit: float | None = None
+    changed_ratio: float | None = None
     feature_range: Float64[np.ndarray, "2"] | None = None
     source_bits: int = 32
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)

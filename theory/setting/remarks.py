@@ -16,7 +16,8 @@ def remarks(weights: np.ndarray, layer: Compressed, source_bits: int, *, bias_co
     live, found = rows != 0, []
     gone = live & (after == 0)
     emptied = np.flatnonzero(gone[:, inputs].any(1) & ~after[:, inputs].any(1))
-    if not layer.sparsity and gone.sum() >= MOST_ZEROS * max(1, live.sum()):
+    left = live.sum() - gone.sum()
+    if not layer.sparsity and gone.any() and (gone.sum() >= MOST_ZEROS * live.sum() or left <= 1):
         row, column = np.unravel_index(int(np.argmax(np.abs(rows))), rows.shape)
         name = f"bias[{row}]" if bias_column and column == rows.shape[1] - 1 else f"weights[{row}, {column}]"
         found.append(f"{gone.sum()} of {live.sum()} weights become 0: {name} = {rows[row, column]:.4g} sets the step")
