@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-# Most of a test's time is compiling: LLVM's first level of optimization, and fewer fusions, which round alike
+# Most of a test's time is compiling: LLVM's first level of optimization, and fewer fusions
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false")
 
 import jax

@@ -19,6 +19,7 @@ WRAPPED = (  # names under which states are kept
     *("state_dict", "model_state_dict", "model", "net", "network", "weights"),
     *("model_state", "params", "state_dict_ema", "model_ema", "ema"),
 )
+DEEPEST = 4  # dictionaries in each other; a file can hold one that holds itself
 MULTIARRAY = ("numpy._core.multiarray", "numpy.core.multiarray")  # where NumPy 2 and NumPy 1 say their arrays come from
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel, of torch.compile
 OWNERS = ("model.", "net.", "network.", "backbone.")  # of what holds the network: all keys of a file, or none
@@ -86,9 +87,9 @@ def read_state(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     them."""
     content = read_checkpoint(path)
     state = content
-    while not any(isinstance(value, torch.Tensor) for value in state.values()):
+    for _ in range(DEEPEST):
         inner = next((state[key] for key in WRAPPED if isinstance(state.get(key), dict)), None)
-        if inner is None:
+        if inner is None or any(isinstance(value, torch.Tensor) for value in state.values()):
             break
         state = inner
     tensors = {_bare(str(key)): value for key, value in state.items() if isinstance(value, torch.Tensor)}

@@ -1,8 +1,10 @@
 """Heads as trained networks have them: biases of every size, scales, softmax and sigmoids behind, several outputs, other number
 formats; through PyTorch, Keras and ONNX."""
 
+import argparse
 import sys
 import warnings
+import zipfile
 from types import ModuleType
 
 import numpy as np
@@ -196,6 +198,37 @@ def test_checkpoints_as_people_keep_them(wrap, prefix, tmp_path):
     assert set(found) == set(Net().state_dict())
     assert said == ({} if wrap is None else {"best_prec1": 92.6, "epoch": 3})
     load_state(Net(), found, "c.pt", "net")
+
+
+@pytest.mark.parametrize("kept", ["nested", "owned", "options", "array", "NumPy 1"])
+def test_more_of_what_checkpoints_hold(kept, tmp_path):
+    """Nested dictionaries, one prefix of all keys, options and arrays beside the tensors, a scalar that NumPy 1 wrote."""
+    state = Net().state_dict()
+    content = {
+        "nested": {"model": {"state_dict": state}},
+        "owned": {"state_dict": {f"model.{key}": value for key, value in state.items()}},
+        "options": {"state_dict": state, "args": argparse.Namespace(lr=0.1)},
+        "array": {"state_dict": state, "losses": np.zeros(3)},
+        "NumPy 1": {"state_dict": state, "best_prec1": np.float64(92.6)},
+    }[kept]
+    path = save(tmp_path, content)
+    if kept == "NumPy 1":
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    found, said = read_state(path)
+    load_state(Net(), found, "c.pt", "net")
+    assert said == ({"best_prec1": 92.6} if kept == "NumPy 1" else {})
+
+
+def test_a_dictionary_that_holds_itself_ends(tmp_path):
+    content: dict = {}
+    content["model"] = content
+    found, _ = read_state(save(tmp_path, content))
+    with pytest.raises(InputError, match="no key matches"):
+        load_state(Net(), found, "c.pt", "net")
 
 
 def test_files_that_are_no_checkpoints_are_named(tmp_path):

@@ -8,10 +8,11 @@ from scipy.stats import norm
 
 import theory.__main__
 from tests.support.problems import random_problem
-from theory.choose.width import bits, choice
+from theory.choose.width import SPARSITIES, _trials, bits, choice
 from theory.prediction import predict
 from theory.setting.errors import InputError
 from theory.setting.files import write_statistics
+from theory.setting.schemes import scheme_of
 
 KNOWN = replace(random_problem(8, 3, K=4), counts=np.array([300, 400, 500, 600]))
 
@@ -116,3 +117,15 @@ def test_the_sentence_says_points_and_what_the_file_held():
 def test_what_is_refused(options, named):
     with pytest.raises(InputError, match=named):
         bits(KNOWN, **({"scheme": "symmetric"} | options))
+
+
+def test_schemes_that_need_an_option_are_tried_with_its_usual_value_beside_others():
+    names = ("symmetric", "integer", "prune-structured")
+    trials = _trials([scheme_of(name) for name in names], {"bias_correction": True})
+    assert [scheme.name for scheme, _ in trials] == ["symmetric", "integer", *["prune-structured"] * len(SPARSITIES)]
+    assert trials[1][1]["activation_bits"] == 8
+    assert {options["unit"] for _, options in trials[2:]} == {"feature"}
+    assert [options["sparsity"] for _, options in trials[2:]] == list(SPARSITIES)
+    assert "activation_bits" not in trials[0][1]
+    own = _trials([scheme_of("symmetric"), scheme_of("integer")], {"activation_bits": 4})
+    assert own[1][1]["activation_bits"] == 4

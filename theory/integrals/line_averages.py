@@ -3,7 +3,7 @@ random ones, and single random networks.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,10 @@ class LineAverage(NamedTuple):
     before_error: float
     error: float
     flips_error: float
+
+    def numbers(self) -> dict[str, Any]:
+        """Those that an effect has too, by name."""
+        return {name: value for name, value in self._asdict().items() if name != "changed"}
 
 
 def average_of(sets: np.ndarray, priors: np.ndarray) -> LineAverage:

@@ -24,15 +24,11 @@ class LineAverageMethod(Method):
         return False
 
     def _one(self, case: Case) -> Effect:
-        average, errors = case.once(random_average), case.uniform_errors(case.layer)
+        errors = case.uniform_errors(case.layer)
+        sets = random_lines(case.problem, errors, seed=case.seed, budget=case.budget)
+        average = average_of(sets[:, :, None], case.problem.priors)
         around = networks_on_lines(case.problem, errors, seed=case.seed, budget=case.budget)
         return random_effect(case, self.name, average, average.distortion @ case.problem.priors + around)
-
-
-def random_average(case: Case) -> LineAverage:
-    """Of one layer's random errors along lines."""
-    sets = random_lines(case.problem, case.uniform_errors(case.layer), seed=case.seed, budget=case.budget)
-    return average_of(sets[:, :, None], case.problem.priors)
 
 
 def random_effect(case: Case, name: str, average: LineAverage, networks: np.ndarray) -> Effect:
@@ -44,12 +40,7 @@ def random_effect(case: Case, name: str, average: LineAverage, networks: np.ndar
     changed = np.maximum(average.changed @ problem.priors, np.abs(networks))
     return Effect(
         method=name,
-        before=average.before,
-        distortion=average.distortion,
-        flips=average.flips,
-        before_error=average.before_error,
-        error=average.error,
-        flips_error=average.flips_error,
+        **average.numbers(),
         draws=Draws("networks drawn", networks, changed, np.full(len(networks), variance)),
     )
 

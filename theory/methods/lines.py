@@ -55,12 +55,7 @@ def known_effect(case: Case, index: int, name: str, average: LineAverage) -> Eff
     bracket = small_steps.risk_bracket(problem, case.known[1][index].weights)
     return Effect(
         method=name,
-        before=average.before,
-        distortion=average.distortion,
-        flips=average.flips,
-        before_error=average.before_error,
-        error=average.error,
-        flips_error=average.flips_error,
+        **average.numbers(),
         draws=known_network(distortion, max(float(average.changed @ problem.priors), abs(distortion)), own),
         notes={"risk_after_between": list(bracket)},
     )
