@@ -105,7 +105,8 @@ def averaged(sums: Lines, index: int, request: Request, method: str) -> Record:
 
 def _remarks(request: Request, layer: Compressed) -> list[str]:
     problem = request.problem
-    return remarks(problem.weights, layer, problem.source_bits, bias_column=request.question.bias)
+    names = problem.class_numbers
+    return remarks(problem.weights, layer, problem.source_bits, bias_column=request.question.bias, class_numbers=names)
 
 
 def paired_error(made: int, mended: int, n: int) -> float:
@@ -114,12 +115,13 @@ def paired_error(made: int, mended: int, n: int) -> float:
 
 
 class Decisions(NamedTuple):
-    """Of n labelled samples of K classes: labels, decisions of the clean and of the compressed layer, each (n,)."""
+    """Of n labelled samples of K classes: labels, decisions of the clean and of the compressed layer, each (n,); the numbers
+    of the classes where they come from."""
 
     labels: np.ndarray
     before: np.ndarray
     after: np.ndarray
-    classes: int
+    class_numbers: list[int]
 
 
 def counted(seen: Decisions, layer: Compressed, source_bits: int, confidence: float, provenance: dict[str, Any]) -> Record:
@@ -127,7 +129,7 @@ def counted(seen: Decisions, layer: Compressed, source_bits: int, confidence: fl
 
     Its standard error is :func:`paired_error`.
     """
-    labels, n, K = seen.labels, len(seen.labels), seen.classes
+    labels, n, K = seen.labels, len(seen.labels), len(seen.class_numbers)
     wrong, wrong_after = seen.before != labels, seen.after != labels
     made, mended = int(np.sum(wrong_after & ~wrong)), int(np.sum(wrong & ~wrong_after))
     flips = int(np.sum(seen.before != seen.after))
@@ -138,7 +140,8 @@ def counted(seen: Decisions, layer: Compressed, source_bits: int, confidence: fl
     recalls = [np.bincount(labels, weights=~x, minlength=K) / np.maximum(share, 1) for x in (wrong, wrong_after)]
     interval, warnings = _interval((made - mended) / n, se, confidence, made + mended, n)
     if not share.all():
-        warnings.append(f"no sample of class {listed(np.flatnonzero(share == 0))}: recalls are given as 0")
+        which = listed(seen.class_numbers[k] for k in np.flatnonzero(share == 0))
+        warnings.append(f"no sample of class {which}: recalls are given as 0")
     right = 1 - float(np.mean(wrong))
     if right < NEAR_CHANCE / K:
         warnings.append(

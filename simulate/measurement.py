@@ -37,9 +37,10 @@ def measure_layers(
     before = decisions(features, features.weights)
     records, weights = [], asked.of(subject).weights
     for layer in layers_of(list(plans), weights):
-        seen = Decisions(features.labels, before, _after(features, subject, asked, layer), features.classes)
+        seen = Decisions(features.labels, before, _after(features, subject, asked, layer), features.class_numbers)
         record = counted(seen, layer, features.source_bits, confidence, provenance)
-        said = remarks(weights, layer, features.source_bits, bias_column=asked.bias)
+        names = features.class_numbers
+        said = remarks(weights, layer, features.source_bits, bias_column=asked.bias, class_numbers=names)
         records.append(replace(record, warnings=[*record.warnings, *said]))
     return records
 

@@ -61,15 +61,25 @@ class Request:
         return replace(self, layers=[self.layers[i] for i in indices])
 
 
-MOST_VECTORS = 10**13  # feature vectors: a day of a fast machine
+MOST_VECTORS = 10**12  # feature vectors: hours of a fast machine
+MOST_NETWORKS = 10**9  # likewise
 LEAST_ERROR = 1e-10  # standard error: beyond what single precision tells apart
 
 
 def check_work(request: Request) -> None:
-    """Refuse what would take days, with its size."""
-    networks = request.networks or 0
-    if (request.n or 0) > MOST_VECTORS or networks > MOST_VECTORS // request.problem.classes:
-        vectors = max(request.n or 0, networks * request.problem.classes)
-        raise InputError(f"n, networks: expected at most {MOST_VECTORS:.0e} feature vectors, got {vectors:.3g}")
+    """Refuse what would take hours, with its size."""
+    if (request.networks or 0) > MOST_NETWORKS:
+        raise InputError(f"networks: expected at most {MOST_NETWORKS:.0e}, got {request.networks:.3g}")
+    if (request.n or 0) > MOST_VECTORS:
+        raise InputError(f"n: expected at most {MOST_VECTORS:.0e} feature vectors, got {request.n:.3g}")
     if request.standard_error is not None and request.standard_error < LEAST_ERROR:
         raise InputError(f"standard_error: expected at least {LEAST_ERROR:g}, got {request.standard_error:g}")
+
+
+def check_wanted(vectors: float, request: Request) -> None:
+    """Refuse a standard error that needs as many feature vectors, where that would take hours."""
+    if request.standard_error is not None and vectors > MOST_VECTORS:
+        raise InputError(
+            f"standard_error: {request.standard_error:g} needs some {vectors:.0e} feature vectors, expected at most "
+            f"{MOST_VECTORS:.0e}"
+        )

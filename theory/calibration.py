@@ -169,7 +169,8 @@ def warnings(features: Features, calibration: Calibration, given: Posteriors, fl
         return sentences
     absent = np.flatnonzero(np.bincount(features.labels, minlength=features.classes) == 0)
     if len(absent):
-        sentences.append(f"no sample of class {listed(absent)}: what compression does to it is not in the distortion")
+        which = listed(features.class_numbers[k] for k in absent)
+        sentences.append(f"no sample of class {which}: what compression does to it is not in the distortion")
     if calibration.log_error and not has_maximum(calibration):
         sentences.append(
             f"the likelihood of the temperature has no maximum (T = {calibration.temperature:.3g}): too few samples or errors "

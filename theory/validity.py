@@ -32,7 +32,8 @@ def sentences(case: Case, layer: Compressed, effect: Effect, record: Record) -> 
         found += _of_problem(case, layer, record)
     elif effect.warnings is None:
         found += of_features(case.given, layer, record, tied=case.tied)
-    return found + remarks(case.given.weights, layer, case.given.source_bits, bias_column=case.question.bias)
+    given, names = case.given, case.given.class_numbers
+    return found + remarks(given.weights, layer, given.source_bits, bias_column=case.question.bias, class_numbers=names)
 
 
 def _of_problem(case: Case, layer: Compressed, record: Record) -> list[str]:
@@ -70,7 +71,8 @@ def of_features(features: Features, layer: Compressed, record: Record, *, tied: 
         found.append(negative(record.distortion, record.interval_sources["statistics"]))
     absent = np.flatnonzero(np.bincount(features.labels, minlength=K) == 0)
     if len(absent):
-        found.append(f"no sample of class {listed(absent)}: what compression does to it is not in the distortion")
+        which = listed(features.class_numbers[k] for k in absent)
+        found.append(f"no sample of class {which}: what compression does to it is not in the distortion")
     square = features.features.astype(np.float64) ** 2
     squares, fourth = float(np.mean(square.sum(1)) ** 2), float(np.mean(np.sum(square**2, 1)))
     if layer.steps.max() > 0 and squares < FEW * fourth:
@@ -93,14 +95,13 @@ def of_features(features: Features, layer: Compressed, record: Record, *, tied: 
 
 
 def _few_samples(problem: Problem) -> list[str]:
-    counts = problem.counts
-    absent = {k for k in range(problem.classes) if problem.priors[k] == 0}
-    found = (
-        [f"prior 0 of class {listed(sorted(absent))}: what compression does to it is not in the distortion"] if absent else []
-    )
+    counts, names = problem.counts, problem.class_numbers
+    absent = [k for k in range(problem.classes) if problem.priors[k] == 0]
+    which = listed(names[k] for k in absent)
+    found = [f"prior 0 of class {which}: what compression does to it is not in the distortion"] if absent else []
     few = [] if counts is None else [k for k, n in enumerate(counts) if n <= problem.features and k not in absent]
     if counts is not None and few:
-        named = listed(f"{k} ({counts[k]})" for k in few)
+        named = listed(f"{names[k]} ({counts[k]})" for k in few)
         found.append(
             f"no more samples than the {problem.features} features in class {named}: "
             "the covariance there is mostly an assumption"
@@ -111,7 +112,7 @@ def _few_samples(problem: Problem) -> list[str]:
 def _other_risk(problem: Problem, record: Record) -> list[str]:
     """The risk of the clean layer on the samples fitted, where the model of the features says another one."""
     counted, n = problem.provenance.get("risk"), problem.provenance.get("n")
-    if not isinstance(counted, float) or not isinstance(n, int) or "classes" in problem.provenance:
+    if not isinstance(counted, float) or not isinstance(n, int):
         return []
     deviation = float(np.sqrt(max(counted * (1 - counted), 1 / n) / n))
     if abs(record.risk_before - counted) < RISKY * deviation:
@@ -194,8 +195,7 @@ def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
         if second > 0 and first > LONELY * second:
             index = int(np.argmax(row)) if layer.granularity == "tensor" else k * problem.features + int(np.argmax(row))
             where = np.unravel_index(index, size.shape)
-            chosen = problem.provenance.get("classes")  # rows of the file, where two classes of more were chosen
-            name = chosen[where[0]] if isinstance(chosen, list) and len(chosen) == len(size) else where[0]
+            name = problem.class_numbers[where[0]] if len(size) > 1 else 0
             without = problem.weights.copy()
             without[where] = 0
             smaller = compress(without, layer.scheme, layer.bits, **layer.options)

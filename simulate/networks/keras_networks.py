@@ -8,7 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from simulate.networks.network import SINGLE, Linear, Network, Sample, find_head, first_line, pick_output, sha256
+from simulate.networks.network import (
+    SINGLE,
+    Linear,
+    Network,
+    Sample,
+    channels_of,
+    find_head,
+    first_line,
+    of_rank,
+    pick_output,
+    sha256,
+)
 from theory.setting.archive import check_readable
 from theory.setting.errors import InputError
 
@@ -35,7 +46,7 @@ def open_keras(file: Path | str, sample: Sample, classes: int = 0, output: str |
     seen: list[tuple] = []
     for layer in layers:
         _watch(layer, seen)
-    last, channels = _layout(model)
+    last, channels, rank = _layout(model, sample)
     images = sample(channels)
     chosen: list[str] = []
 
@@ -43,7 +54,7 @@ def open_keras(file: Path | str, sample: Sample, classes: int = 0, output: str |
         seen.clear()
         try:
             with usual_jax():
-                returned = model(x.transpose(NHWC) if last else x, training=False)
+                returned = model(of_rank(x.transpose(NHWC) if last else x, rank), training=False)
         except Exception as error:
             raise InputError(f"{file}: expected a network that takes images {x.shape[1:]}, got {first_line(error)}") from None
         if isinstance(returned, list | tuple):
@@ -111,14 +122,14 @@ def _plain(tensor) -> np.ndarray:
     return array if array.dtype in (np.float16, np.float32, np.float64) else array.astype(np.float32)
 
 
-def _layout(model) -> tuple[bool, int]:
-    """Whether a model takes channels last, and how many."""
+def _layout(model, sample: Sample) -> tuple[bool, int, int]:
+    """Whether a model takes channels last, how many, and the axes of its input."""
     inputs = getattr(model, "inputs", None)
     shape = tuple(inputs[0].shape) if inputs else ()
     if len(shape) != 4:
-        return True, 3
+        return True, {2: channels_of(shape[-1], sample(3)), 3: 1}.get(len(shape), 3) if shape else 3, len(shape)
     last = not (shape[1] in (1, 3) and shape[3] not in (1, 3))
-    return last, (shape[3] if last else shape[1]) or 3
+    return last, (shape[3] if last else shape[1]) or 3, 4
 
 
 def _precision(model) -> float:

@@ -27,6 +27,18 @@ UNIT_SCALE = 1e-3  # a common scale this near to 1 is 1
 SWEEPS = 2000  # at most, of row and column effects taken out in turn
 
 
+def channels_of(inputs: int, images: np.ndarray) -> int:
+    """Of the images (n, 3, H, W) that a network takes whose first layer is dense, with so many inputs: 1 or 3."""
+    return 1 if inputs == images[0, 0].size else 3
+
+
+def of_rank(images: np.ndarray, rank: int) -> np.ndarray:
+    """Images as an input of so many axes takes them: of two axes as vectors, of three without their one channel."""
+    if rank == 2:
+        return images.reshape(len(images), -1)
+    return images.reshape(len(images), *(size for size in images.shape[1:] if size > 1)) if rank == 3 else images
+
+
 class Linear(NamedTuple):
     """One linear operation of a batch: inputs (n, d), weights (K, d), and the bias (K,) that it is known to add, or None."""
 

@@ -6,7 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from simulate.networks.network import SINGLE, Linear, Network, Sample, find_head, first_line, pick_output, sha256
+from simulate.networks.network import (
+    SINGLE,
+    Linear,
+    Network,
+    Sample,
+    channels_of,
+    find_head,
+    first_line,
+    of_rank,
+    pick_output,
+    sha256,
+)
 from theory.setting.archive import check_readable
 from theory.setting.errors import InputError
 
@@ -24,7 +35,7 @@ def open_onnx(file: Path | str, sample: Sample, classes: int = 0, output: str | 
     Raises:
         InputError: the extra is absent, the file is not readable, more than one input, no linear head.
     """
-    graph = _Graph(file)
+    graph = _Graph(file, sample)
     found = graph.values(sample(graph.channels))
     arrays = {name: found[name] for name in graph.outputs if found[name].dtype.kind in "fiu"}
     floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
@@ -49,7 +60,7 @@ def open_onnx(file: Path | str, sample: Sample, classes: int = 0, output: str | 
 class _Graph:
     """An ONNX graph that also gives the inputs of its last matrix products."""
 
-    def __init__(self, file: Path | str):
+    def __init__(self, file: Path | str, sample: Sample):
         try:
             import onnx
             import onnxruntime
@@ -82,12 +93,13 @@ class _Graph:
         except Exception as error:  # onnxruntime's own kinds
             raise InputError(f"{file}: expected a model that runs, got {first_line(error)}") from None
         taken = self.session.get_inputs()[0]
-        self.batch, self.last, self.channels = _layout(taken.shape)
+        self.batch, self.last, self.channels = _layout(taken.shape, sample)
+        self.rank = len(taken.shape)
         self.as_taken = _taken(taken.type, self.file)
 
     def values(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Every array by name, for normalized images (n, channels, H, W)."""
-        x = self.as_taken(np.moveaxis(x, 1, -1) if self.last else x)
+        x = self.as_taken(of_rank(np.moveaxis(x, 1, -1) if self.last else x, self.rank))
         names = [one.name for one in self.session.get_outputs()]
         try:
             if isinstance(self.batch, int) and self.batch != len(x):  # exported for batches of one size
@@ -139,10 +151,11 @@ class _Graph:
         return held if held is not None and held.ndim == 1 else None
 
 
-def _layout(shape: list) -> tuple[int | str | None, bool, int]:
+def _layout(shape: list, sample: Sample) -> tuple[int | str | None, bool, int]:
     """Of an input (batch, ...): the batch, whether channels are last, how many there are."""
     if len(shape) != 4:
-        return (shape[0] if shape else None), False, 3
+        channels = {2: channels_of(shape[-1], sample(3)), 3: 1}.get(len(shape), 3) if shape else 3
+        return (shape[0] if shape else None), False, channels
     last = shape[3] in (1, 3) and shape[1] not in (1, 3)
     channels = shape[3] if last else shape[1]
     return shape[0], last, channels if isinstance(channels, int) else 3

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from simulate.networks.checkpoints import load_state, read_state
 from simulate.networks.cifar_resnet import build, load
-from simulate.networks.network import NAMES, Linear, Network, Sample, find_head, first_line, pick_output, sha256
+from simulate.networks.network import NAMES, Linear, Network, Sample, channels_of, find_head, first_line, pick_output, sha256
 from theory.setting.errors import InputError, in_short
 
 BITS = {torch.float16: 16, torch.bfloat16: 16, torch.float64: 64}
@@ -80,15 +80,16 @@ def open_torch(
     """
     model, said, files = _load(network, checkpoint)
     kind = next((one.dtype for one in model.parameters() if one.is_floating_point()), torch.float32)
-    channels = _channels(model)
+    channels = _channels(model, sample)
     images = sample(channels)
     chosen: list[str] = []
+    flat = _takes_vectors(model, images, kind)
 
     def operations(x: np.ndarray) -> tuple[list[_Operation], torch.Tensor]:
         seen = _Seen()
         try:
             with torch.inference_mode(), seen:
-                returned = _outputs(model(torch.from_numpy(x).to(kind)), network)
+                returned = _outputs(model(torch.from_numpy(x.reshape(len(x), -1) if flat else x).to(kind)), network)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise InputError(
                 f"{network}: expected a network that takes images {x.shape[1:]}, got {first_line(error)}"
@@ -129,12 +130,30 @@ def _precision(tensors: list[torch.Tensor]) -> float:
     return max([float(torch.finfo(kind).eps) for kind in kinds] + [float(torch.finfo(torch.float32).eps)])
 
 
-def _channels(model: torch.nn.Module) -> int:
-    """Of the images that the first convolution takes; 3 where there is none."""
+def _channels(model: torch.nn.Module, sample: Sample) -> int:
+    """Of the images that the first convolution takes, or else the first dense layer; 3 where there is neither."""
     for module in model.modules():
         if isinstance(module, torch.nn.Conv2d):
             return module.in_channels
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            return channels_of(module.in_features, sample(3))
     return 3
+
+
+def _takes_vectors(model: torch.nn.Module, images: np.ndarray, kind: torch.dtype) -> bool:
+    """Whether a network refuses images (n, channels, H, W) and takes them as vectors."""
+    if any(isinstance(module, torch.nn.Conv2d) for module in model.modules()):
+        return False
+    works = []
+    for x in (images[:2], images[:2].reshape(2, -1)):
+        try:
+            with torch.inference_mode():
+                model(torch.from_numpy(x).to(kind))
+            works.append(True)
+        except Exception:  # the user's own code: what it says of images is said when they are run
+            works.append(False)
+    return works == [False, True]
 
 
 def _outputs(returned: Any, name: str) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from simulate.estimates import averaged
-from simulate.request import PAIRS, Request
+from simulate.request import PAIRS, Request, check_wanted
 from simulate.samplers.base import Sampler
 from simulate.samplers.random_networks import in_groups
 from simulate.sampling.conditional_lines import Lines, blocks_of, count_lines
@@ -52,7 +52,9 @@ def _enough(request: Request) -> Lines:
         target = np.maximum(mean[:, 1] - mean[:, 0] ** 2, 1e-12) / PAIRS
         if request.standard_error is not None:
             target = request.standard_error**2
-        wanted = min(math.ceil(np.max(variance / target) / sums.lines * done), 16 * done)
+        wanted = math.ceil(np.max(variance / target) / sums.lines * done)
+        check_wanted(sums.lines / done * wanted * problem.classes, request)
+        wanted = min(wanted, 16 * done)  # the variance itself is an estimate: in stages
         if wanted <= done:
             break
         sums, done = count_lines(problem, seed=request.seed, first=done, last=wanted, onto=sums, **subject), wanted

@@ -13,6 +13,7 @@ from simulate.sampling.paired_counting import draw
 from theory.setting import integer
 from theory.setting.command_line import progress
 from theory.setting.error_law import uniform_errors
+from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.problem import decide
 from theory.setting.record import Record
@@ -20,6 +21,7 @@ from theory.setting.schemes import Compressed
 
 CHUNK = 2**15  # samples drawn at once
 EACH = 256  # samples a network
+MOST = 10**8  # samples: their decisions are held at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class IntegerSums(Sampler):
         return None
 
     def estimate(self, request):
+        if (request.n or 0) > MOST:
+            raise InputError(f"n: expected at most {MOST:.0e} with quantized inputs, got {request.n:.3g}")
         return integer_pairs(request, PAIRS if request.n is None else request.n, self.name)
 
 
@@ -62,7 +66,7 @@ def integer_pairs(request: Request, n: int, method: str) -> list[Record]:
     y, clean = np.concatenate(labels), np.concatenate(before)
     records = []
     for found, layer in zip(after, layers, strict=True):
-        decisions_of = Decisions(y, clean, np.concatenate(found), problem.classes)
+        decisions_of = Decisions(y, clean, np.concatenate(found), problem.class_numbers)
         record = counted(decisions_of, layer, problem.source_bits, request.confidence, request.provenance)
         records.append(replace(record, errors=request.errors, method=method))
     if request.errors == "actual":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulate.estimates import sampled
-from simulate.request import PAIRS, Request
+from simulate.request import PAIRS, Request, check_wanted
 from simulate.samplers.base import Sampler
 from simulate.sampling import mixtures
 from simulate.sampling.blocks import BLOCK
@@ -48,6 +48,7 @@ def counted_enough(count: Callable[[int, int, Tally | None], Tally], blocks: int
         squared = (tally.squares[:, 0] + (target is not None) / (tally.samples // tally.units) ** 2) / tally.units**2
         if target is not None:
             wanted = math.ceil(done * np.max(squared) / target**2)
+            check_wanted(tally.samples / done * wanted * len(priors), request)
         else:
             distortion = (tally.made - tally.mended) @ priors / tally.samples
             pairs = tally.flips @ priors / tally.samples - distortion**2

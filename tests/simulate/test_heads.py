@@ -169,6 +169,19 @@ def test_channels_are_those_of_the_first_layer(make, seed):
     assert opened.channels == 1
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("flatten", [True, False])
+def test_dense_networks_take_images_or_vectors(make, channels, flatten, seed):
+    """No convolution: greyscale or colour by the inputs of the first layer, flattened here where the network does not."""
+    layers = [nn.Linear(144 * channels, 16), nn.ReLU(), nn.Linear(16, K)]
+    network = make(lambda: nn.Sequential(*([nn.Flatten()] if flatten else []), *layers))
+    opened = open_torch(network, None, lambda channels: sample(seed, channels))
+    assert opened.channels == channels
+    assert opened.head.weights.shape == (K, 16)
+    features, logits = opened.run(sample(seed, channels))
+    np.testing.assert_allclose(features @ opened.head.weights.T + opened.head.bias, logits, atol=1e-5)
+
+
 def test_autocast_inside_is_seen_through(make, seed):
     class Cast(Net):
         def forward(self, x):
@@ -294,6 +307,21 @@ def test_keras_heads_with_large_biases(behind, tmp_path, monkeypatch, seed):
     opened = open_keras(tmp_path / "net.keras", lambda channels: sample(seed, channels), K)
     assert (opened.head.kind, opened.channels) == (behind, 1)
     np.testing.assert_array_equal(opened.head.bias, head.bias.numpy())
+
+
+@pytest.mark.parametrize("shape", [(144,), (12, 12)])
+@pytest.mark.filterwarnings("ignore")
+def test_keras_dense_networks_take_vectors_and_greyscale_images(shape, tmp_path, seed):
+    keras = pytest.importorskip("keras")
+    from simulate.networks.keras_networks import open_keras, usual_jax
+
+    with usual_jax():
+        x = keras.Input(shape)
+        z = keras.layers.Dense(d, activation="relu")(keras.layers.Flatten()(x))
+        keras.Model(x, keras.layers.Dense(K)(z)).save(tmp_path / "net.keras")
+    opened = open_keras(tmp_path / "net.keras", lambda channels: sample(seed, channels), K)
+    assert opened.channels == 1
+    assert opened.run(sample(seed, 1))[0].shape == (24, d)
 
 
 @pytest.mark.parametrize("behind", ["logits", "softmax", "sigmoid"])

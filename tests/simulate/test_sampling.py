@@ -352,13 +352,18 @@ def test_run_options_are_checked():
         ({"n": 0}, "n"),
         ({"n": 5, "standard_error": 0.1}, "both"),
         ({"standard_error": 2.0}, "standard_error"),
+        ({"standard_error": 1e-9}, "1e-09 needs some .e.1. feature vectors"),
+        ({"standard_error": 1e-9, "method": "conditional"}, "1e-09 needs some .e.1. feature vectors"),
+        ({"standard_error": 1e-9, "errors": "expected"}, "1e-09 needs some .e.1. feature vectors"),
+        ({"networks": 10**12, "errors": "expected"}, "at most 1e.09, got 1e.12"),
+        ({"n": 10**10, "scheme": "integer", "activation_bits": 8}, "at most 1e.08"),
         ({"networks": 5}, "networks"),
         ({"errors": "no"}, "errors"),
         ({"method": "random_networks"}, "expected one of reduced_pairs, conditional"),
         ({"seed": -1}, "seed"),
     ):
         with pytest.raises(InputError, match=named):
-            run(problem, scheme="symmetric", bits=[3], **question)
+            run(problem, **{"scheme": "symmetric", "bits": [3], **question})
 
 
 def test_more_classes_random_networks_against_brute_force(seed):

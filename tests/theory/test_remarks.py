@@ -1,5 +1,7 @@
 """What is said of a layer that rounding takes apart; each case by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,15 @@ def test_a_lossless_layer_is_not_said_to_be_better():
     (record,) = predict(problem, scheme="symmetric", bits=[4])
     assert record.distortion == pytest.approx(0, abs=1e-14)
     assert not any("negative" in sentence for sentence in record.warnings)
+
+
+def test_sentences_name_the_classes_of_the_file():
+    """Classes 5 and 2 of seven, of which 2 loses its row: it is not called 1."""
+    weights = np.random.default_rng(1).standard_normal((7, 4))
+    weights[2] *= 1e-3
+    problem = synthetic(means=weights, covariance=np.eye(4))
+    problem = replace(problem, weights=weights)
+    (record,) = predict(problem, scheme="symmetric", bits=[3], classes=[5, 2])
+    (sentence,) = (x for x in record.warnings if "become 0" in x)
+    assert sentence == "all weights of row 2 become 0: at most the bias decides for class 2"
+    assert problem.restrict([5, 3, 2]).restrict([2, 0]).class_numbers == [2, 5]

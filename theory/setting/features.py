@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from theory.setting.checks import check_classes
+from theory.setting.checks import check_classes, finite, head, shaped
 from theory.setting.errors import InputError, listed
-from theory.setting.problem import two_rows
+from theory.setting.problem import class_numbers, two_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,9 @@ class Features:
         class_names: K names or None.
         source_bits: bits a weight took in the file.
         provenance: where they come from.
+
+    Raises:
+        InputError: shapes that do not go together, values that are not finite, labels beyond the classes.
     """
 
     features: Float[np.ndarray, "n d"]
@@ -35,6 +38,22 @@ class Features:
     source_bits: int = 32
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self):
+        values, (weights, bias) = np.asarray(self.features), head(np.asarray(self.weights), np.asarray(self.bias))
+        K, d = max(2, len(weights)), weights.shape[1]
+        if values.ndim != 2 or values.shape[1] != d or not len(values):
+            raise InputError(
+                f"features: expected shape (n, {d}) to go with weights {weights.shape}, n at least 1, got {values.shape}"
+            )
+        finite("features", values)
+        checked = {"features": values, "weights": weights, "bias": bias, "labels": _labels(self.labels, len(values), K)}
+        if self.logits is not None:
+            checked["logits"] = shaped("logits", np.asarray(self.logits), (len(values), len(weights)))
+        if self.class_names is not None and len(self.class_names) != K:
+            raise InputError(f"class_names: expected {K} names, got {len(self.class_names)}")
+        for name, array in checked.items():
+            object.__setattr__(self, name, array)
+
     def __str__(self) -> str:
         n, d = self.features.shape
         return f"Features: {n} samples, {self.classes} classes, {d} features, {'' if self.labelled else 'not '}labelled"
@@ -42,6 +61,11 @@ class Features:
     @property
     def classes(self) -> int:
         return max(2, len(self.weights))
+
+    @property
+    def class_numbers(self) -> list[int]:
+        """K: the number each class had in the file."""
+        return class_numbers(self.provenance, self.classes)
 
     @property
     def labelled(self) -> bool:
@@ -88,7 +112,7 @@ class Features:
             bias=self.bias[chosen],
             logits=None if self.logits is None else self.logits[np.ix_(rows, chosen)],
             class_names=names,
-            provenance={**self.provenance, "classes": [int(k) for k in chosen]},
+            provenance={**self.provenance, "classes": [self.class_numbers[k] for k in chosen]},
         )
 
     def with_bias_column(self) -> "Features":
@@ -109,3 +133,13 @@ class Features:
     def input_range(self) -> Float64[np.ndarray, "2"]:
         """Least and largest input."""
         return np.array([self.features.min(), self.features.max()], np.float64)
+
+
+def _labels(labels: np.ndarray, n: int, K: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"labels: expected {n} integers, got {labels.dtype} of shape {labels.shape}")
+    if (labels.min() < 0 or labels.max() >= K) and np.any(labels != -1):
+        row = int(np.argmax((labels < 0) | (labels >= K)))
+        raise InputError(f"labels: expected 0 to {K - 1}, got {labels[row]} at row {row}")
+    return labels.astype(np.int64)

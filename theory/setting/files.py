@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from theory.setting.archive import member_names, read_arrays, write_arrays
-from theory.setting.checks import finite, head, semi_definite, shaped
+from theory.setting.checks import head, semi_definite, shaped
 from theory.setting.errors import InputError, in_short
 from theory.setting.features import Features
 from theory.setting.problem import Components, Problem, decide
@@ -99,24 +99,20 @@ def read_features(path: Path | str, *, labelled: bool = True) -> Features:
     arrays = read_arrays(path, FEATURES)
     with _of_file(path):
         _require(arrays, ("features", *(["labels"] if labelled else []), "weights", "bias"), "features")
-        weights, bias = head(arrays["weights"], arrays["bias"])
-        K, d = max(2, len(weights)), weights.shape[1]
-        values = arrays["features"]
-        if values.ndim != 2 or values.shape[1] != d or not len(values):
-            raise InputError(
-                f"features: expected shape (n, {d}) to go with weights {weights.shape}, n at least 1, got {values.shape}"
-            )
-        finite("features", values)
-        return Features(
-            features=values,
-            labels=_labels(arrays, len(values), K),
-            weights=weights,
-            bias=bias,
-            logits=_logits(arrays, values, weights, bias),
-            class_names=_class_names(arrays, K),
+        features = Features(
+            features=arrays["features"],
+            labels=arrays.get("labels", np.full(arrays["features"].shape[:1], -1)),
+            weights=arrays["weights"],
+            bias=arrays["bias"],
+            logits=arrays.get("logits"),
+            class_names=_class_names(arrays),
             source_bits=8 * arrays["weights"].dtype.itemsize,
             provenance=_provenance(path, arrays),
         )
+        if "labels" in arrays and not features.labelled:
+            raise InputError(f"labels: expected 0 to {features.classes - 1}, got -1 at row 0")
+        _check_logits(features)
+        return features
 
 
 def write_statistics(path: Path | str, problem: Problem) -> None:
@@ -149,33 +145,22 @@ def _require(arrays: Arrays, names: tuple[str, ...], kind: str) -> None:
         raise InputError(f"{', '.join(missing)}: missing, expected in a {kind} file beside {beside}{hint}")
 
 
-def _labels(arrays: Arrays, n: int, K: int) -> np.ndarray:
-    labels = arrays.get("labels", np.full(n, -1))
-    if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"labels: expected {n} integers, got {labels.dtype} of shape {labels.shape}")
-    if "labels" in arrays and (labels.min() < 0 or labels.max() >= K):
-        row = int(np.argmax((labels < 0) | (labels >= K)))
-        raise InputError(f"labels: expected 0 to {K - 1}, got {labels[row]} at row {row}")
-    return labels.astype(np.int64)
-
-
-def _logits(arrays: Arrays, values: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray | None:
-    if "logits" not in arrays:
-        return None
-    logits = shaped("logits", arrays["logits"], (len(values), len(weights)))
-    same = np.mean(decide(values.astype(np.float64) @ weights.T + bias) == decide(logits))
+def _check_logits(features: Features) -> None:
+    """Refuse a head that does not decide as the stored logits do."""
+    if features.logits is None:
+        return
+    same = np.mean(decide(features.head_logits()) == decide(features.logits))
     if same < AGREEMENT:
         raise InputError(
             f"logits: expected W z + b to decide as they do for {AGREEMENT:.1%} of the rows, got {same:.1%}: a transposed or "
             "foreign head"
         )
-    return logits
 
 
-def _class_names(arrays: Arrays, K: int) -> tuple[str, ...] | None:
+def _class_names(arrays: Arrays) -> tuple[str, ...] | None:
     names = arrays.get("class_names")
-    if names is not None and names.shape != (K,):
-        raise InputError(f"class_names: expected {K} names, got shape {names.shape}")
+    if names is not None and names.ndim != 1:
+        raise InputError(f"class_names: expected a list of names, got shape {names.shape}")
     return None if names is None else tuple(map(str, names))
 
 

@@ -123,6 +123,11 @@ class Problem:
     def mean_feature(self) -> Float64[np.ndarray, " d"]:
         return self.priors @ self.means
 
+    @property
+    def class_numbers(self) -> list[int]:
+        """K: the number each class had where the statistics come from."""
+        return class_numbers(self.provenance, self.classes)
+
     def covariance(self, k: int) -> np.ndarray:
         return self.covariances if self.shared else self.covariances[k]
 
@@ -149,7 +154,10 @@ class Problem:
             covariances=self.covariances if self.shared else self.covariances[chosen],
             counts=None if self.counts is None else self.counts[chosen],
             components=None if self.components is None else self.components.restrict(chosen),
-            provenance={**self.provenance, "classes": [int(k) for k in chosen]},
+            provenance={
+                **{name: value for name, value in self.provenance.items() if name != "risk"},  # it was that of all classes
+                "classes": [self.class_numbers[k] for k in chosen],
+            },
         )
 
     def with_bias_column(self) -> "Problem":
@@ -202,6 +210,12 @@ def margin(
 def two_rows(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
     """Arrays (1, ...) of a head with one output as those of two rows, the first 0; of other heads themselves."""
     return tuple(np.concatenate([0 * x, x]) if len(x) == 1 else x for x in arrays)
+
+
+def class_numbers(provenance: dict[str, Any], classes: int) -> list[int]:
+    """The number each of the ``classes`` had before some were chosen."""
+    chosen = provenance.get("classes")
+    return chosen if isinstance(chosen, list) and len(chosen) == classes else list(range(classes))
 
 
 def decide(logits: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """What is worth a sentence about a compressed layer, whoever looks at it: rows that rounding deletes, and its size."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from theory.setting.errors import listed
@@ -8,9 +10,19 @@ from theory.setting.schemes import Compressed
 MOST_ZEROS = 0.9  # share of the weights that were not 0 and become 0 that is worth a sentence
 
 
-def remarks(weights: np.ndarray, layer: Compressed, source_bits: int, *, bias_column: bool = False) -> list[str]:
-    """The sentences for a layer (rows, d) and its compressed one; none where nothing is lost but precision. With
-    ``bias_column`` the last column is the bias."""
+def remarks(
+    weights: np.ndarray,
+    layer: Compressed,
+    source_bits: int,
+    *,
+    bias_column: bool = False,
+    class_numbers: Sequence[int] | None = None,
+) -> list[str]:
+    """The sentences for a layer (rows, d) and its compressed one; none where nothing is lost but precision.
+
+    With ``bias_column`` the last column is the bias. ``class_numbers`` are the names of the rows (default 0, 1, ...).
+    """
+    names = list(range(len(weights)) if class_numbers is None or len(class_numbers) != len(weights) else class_numbers)
     rows, after = weights.reshape(len(weights), -1), layer.weights.reshape(len(weights), -1)
     inputs = slice(0, rows.shape[1] - bias_column)
     live, found = rows != 0, []
@@ -19,20 +31,22 @@ def remarks(weights: np.ndarray, layer: Compressed, source_bits: int, *, bias_co
     left = live.sum() - gone.sum()
     if not layer.sparsity and gone.any() and (gone.sum() >= MOST_ZEROS * live.sum() or left <= 1):
         row, column = np.unravel_index(int(np.argmax(np.abs(rows))), rows.shape)
-        name = f"bias[{row}]" if bias_column and column == rows.shape[1] - 1 else f"weights[{row}, {column}]"
+        name = f"bias[{names[row]}]" if bias_column and column == rows.shape[1] - 1 else f"weights[{names[row]}, {column}]"
         found.append(f"{gone.sum()} of {live.sum()} weights become 0: {name} = {rows[row, column]:.4g} sets the step")
     if len(emptied):
-        found.append(f"all weights of row {listed(emptied)} become 0: at most the bias decides for {_classes(emptied)}")
+        which = [names[k] for k in emptied]
+        found.append(f"all weights of row {listed(which)} become 0: at most the bias decides for {_classes(which)}")
     later = _equal_to_an_earlier(after[:, inputs]) & ~_equal_to_an_earlier(rows[:, inputs])
     alike = np.setdiff1d(np.flatnonzero(later), emptied)
     if len(alike):
-        found.append(f"row {listed(alike)} becomes equal to an earlier one: at most the bias tells {_classes(alike)} from it")
+        which = [names[k] for k in alike]
+        found.append(f"row {listed(which)} becomes equal to an earlier one: at most the bias tells {_classes(which)} from it")
     if layer.rate > source_bits:
         found.append(f"{layer.rate:.4g} stored bits per weight are more than the {source_bits} of the file it came from")
     return found
 
 
-def _classes(rows: np.ndarray) -> str:
+def _classes(rows: Sequence[int]) -> str:
     return f"class {rows[0]}" if len(rows) == 1 else f"{len(rows)} classes"
 
 
