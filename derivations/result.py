@@ -6,6 +6,7 @@ see the derivation refuse it.
 """
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,6 +15,7 @@ import mpmath
 import sympy
 
 DIGITS = 30
+KIND = re.compile(r"exact|bound \((upper|lower)\)|asymptotic \(.+\)|approximation( \(.+\))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,10 @@ class Numeric:
     sides: Callable[[random.Random], tuple]
     points: int = 3
     tolerance: float = 1e-12
+
+    def __post_init__(self):
+        if self.points < 1:
+            raise ValueError(f"{self.text}: expected at least one point, got {self.points}")
 
     def holds(self) -> bool:
         rng = random.Random(self.text)
@@ -62,7 +68,8 @@ class Result:
         arguments: the formula's free symbols, in the order of the generated function.
         formula: a SymPy expression, or a tuple of them (the coefficients of a polynomial).
         assumptions: hypotheses under which the statement holds, beyond those on the symbols.
-        kind: ``exact``, ``bound (side)``, ``asymptotic (order)`` or ``approximation``, the last without error control.
+        kind: ``exact``, ``bound (upper)`` or ``(lower)``, ``asymptotic (order)``, or ``approximation``, the last without error
+            control.
         source: where it comes from.
         steps: from a formula to the chain of claims that proves it.
     """
@@ -78,7 +85,9 @@ class Result:
 
     def __post_init__(self):
         used = set().union(*(sympy.sympify(part).free_symbols for part in self.parts))
-        if used != set(self.arguments):
+        if not KIND.fullmatch(self.kind):
+            raise ValueError(f"{self.name}: expected exact, bound, asymptotic or approximation as its kind, got {self.kind!r}")
+        if used != set(self.arguments) or len(used) != len(self.arguments):
             raise ValueError(f"{self.name}: declared arguments {self.arguments} differ from the free symbols {used}")
 
     @property
@@ -88,6 +97,8 @@ class Result:
     def failures(self, formula=None) -> list[str]:
         """The claims that do not hold, for this formula or another one in its place."""
         chain = self.steps(self.formula if formula is None else formula)
+        if not chain:
+            return ["there is no step that could fail"]
         return [one.text for one in chain if not one.holds()]
 
     def record(self) -> dict:

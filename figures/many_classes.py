@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures.compare import join
-from figures.style import SIMULATION, size
+from figures.style import SIMULATION, points_or_bounds, size
 from simulate import run
 from simulate.generator import synthetic
 from theory.prediction import predict
@@ -47,7 +47,8 @@ def compute(
 
 
 def draw(table: list[dict[str, Any]]):
-    """Absolute distortion and flip rate on a log axis; an open marker where the distortion is negative."""
+    """Absolute distortion and flip rate on a log axis; a cross where the distortion is negative, an upper bound where it is
+    not known to two standard errors."""
     problems = sorted({(one["K"], one["d"]) for one in table})
     figure, axes = plt.subplots(1, len(problems), figsize=size(1, 3), sharey=True, squeeze=False)
     axes = axes[0]
@@ -57,18 +58,17 @@ def draw(table: list[dict[str, Any]]):
         axis.plot(bits, [100 * one["flip_rate"] for one in rows], "--", color="#0072B2", label="flips, theory")
         axis.plot(bits, [100 * abs(one["distortion"]) for one in rows], "-", color="#000000", label="|distortion|, theory")
         for key, marker, label in (("counted_flips", "s", "flips, counted"), ("counted", "o", "|distortion|, counted")):
-            value = 100 * np.array([one[key] for one in rows])
-            error = 196 * np.array([one[f"{key}_standard_error"] for one in rows])
-            known = np.abs(value) > error  # its interval does not reach 0
+            value = np.array([one[key] for one in rows])
+            error = np.array([one[f"{key}_standard_error"] for one in rows])
             style = {**SIMULATION, "marker": marker}
-            bars = np.abs(value[known])
-            axis.errorbar(bits[known], bars, np.minimum(error[known], 0.999 * bars), label=label, **style)
-            negative = known & (value < 0)
-            axis.plot(bits[negative], np.abs(value[negative]), marker, color="white", markersize=1.8, zorder=7)
+            points_or_bounds(axis, bits, 100 * np.abs(value), 100 * error, label=label, **style)
+            negative = value < -1.96 * error
+            name = "negative distortion" if key == "counted" else None
+            axis.plot(bits[negative], 100 * np.abs(value[negative]), "x", color="black", markersize=6, zorder=7, label=name)
         axis.set_yscale("log")
         axis.set_xticks(bits)
         axis.set_xlabel("bits per weight")
         axis.set_title(f"K = {K}, d = {d}")
     axes[0].set_ylabel("percentage points")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure

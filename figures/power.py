@@ -26,7 +26,7 @@ def draw(table: list[dict[str, Any]]):
         axis.errorbar(x, share, [share - low, high - share], fmt="o-", color="#0072B2", markersize=3, capsize=2, elinewidth=0.9)
         axis.axhline(power.LEVEL, color="black", linestyle="--", linewidth=0.8)
         axis.set(ylim=(-0.03, 1.05), xlabel=rows[0]["unit"])
-        axis.set_title(f"{textwrap.fill(name, 24)}\nfalse alarms {share[0]:.1%}", fontsize=7)
+        axis.set_title(f"{textwrap.fill(name.replace('step^2', 'step²'), 24)}\nfalse alarms {share[0]:.1%}", fontsize=7)
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
         axis.plot([], [], "o-", color="#0072B2", markersize=3, label="rejected, 95 %")

@@ -60,7 +60,7 @@ def draw(table: list[dict[str, Any]]):
     law.fill_between([-0.5, 0.5], 1 - noise, 1 + noise, color="0.85", label="uniform, 95 %", zorder=0)
     law.set(xlabel="error/step", ylabel="density", title="shipped ResNet-20, one step")
     law.set_ylim(0, 3.6)
-    law.legend(loc="upper left", ncols=2)
+    law.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
     theory = sorted((one for one in table if one["kind"] == "theory"), key=lambda one: one["ratio"])
     for axis, key, label in (
         (variance, "variance", "variance/(step²/12)"),
@@ -80,5 +80,5 @@ def draw(table: list[dict[str, Any]]):
         axis.set_xticks([0.2, 0.5, 1, 2, 5, 10], ["0.2", "0.5", "1", "2", "5", "10"])
         axis.minorticks_off()
         axis.set(xlabel="weight deviation/step", ylabel=label)
-    variance.legend(loc="lower right")
+    figure.legend(*variance.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure

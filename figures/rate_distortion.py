@@ -1,5 +1,6 @@
 """Stored bits against distortion, every scheme: a real network and a synthetic problem, the Pareto front marked."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures.compare import Cell, join, row
-from figures.style import size
 from simulate import run
 from simulate.experiments.rates import HIGHEST, POSTERIOR, PRUNED, UNITS, counting_error
 from simulate.experiments.rates import NAME as TABLE
@@ -18,17 +18,22 @@ from theory.prediction import predict
 NAME = "rate_distortion"
 NETWORK, CLASSES, FEATURES = "ResNet-20", 5, 64
 SAMPLES = {"integer": 400_000}  # feature vectors counted; the others a million pairs
-STYLES: dict[str, tuple[str, str, str]] = {  # colour, marker, line
-    "symmetric": ("#000000", "o", "-"),
-    "optimal step": ("#D55E00", "*", "-"),
-    "affine": ("#0072B2", "s", "--"),
-    "midrise": ("#56B4E9", "D", "-."),
-    "integer, 8-bit inputs": ("#0072B2", "x", ":"),
-    "codebook": ("#009E73", "^", "-"),
-    "deep compression, half pruned": ("#009E73", "v", "--"),
-    "prune": ("#E69F00", "P", "-."),
-    "prune features": ("#CC79A7", "X", ":"),
+FAMILIES: dict[str, dict[str, tuple[str, str, str]]] = {  # colour, marker, line of each curve of a panel
+    "rounding": {
+        "symmetric": ("#000000", "o", "-"),
+        "optimal step": ("#D55E00", "*", "-"),
+        "affine": ("#0072B2", "s", "--"),
+        "midrise": ("#009E73", "D", "-."),
+        "integer, 8-bit inputs": ("#CC79A7", "x", ":"),
+    },
+    "pruning and sharing": {
+        "prune": ("#E69F00", "P", "-."),
+        "prune features": ("#0072B2", "X", ":"),
+        "codebook": ("#000000", "^", "-"),
+        "deep compression, half pruned": ("#D55E00", "v", "--"),
+    },
 }
+CURVES = tuple(curve for family in FAMILIES.values() for curve in family)
 LEAST = 0.05  # points below which the axis is linear
 
 
@@ -53,7 +58,7 @@ def compute(
     seed: int = 0,
     *,
     problem: tuple[int, int] = (CLASSES, FEATURES),
-    curves: Sequence[str] = tuple(STYLES),
+    curves: Sequence[str] = CURVES,
     n: int | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Known weights, one step a layer. The network from the shipped table: predicted from one half of the images by posteriors,
@@ -113,12 +118,14 @@ def front(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def draw(table: list[dict[str, Any]]):
-    """Lines are predicted, points measured or counted with 95 % bars; the front of the predicted ones is ringed."""
+    """A row a problem, a column a family of schemes. Lines are predicted, points measured or counted with 95 % bars; the front
+    of all predicted ones is ringed in both columns."""
     problems = list(dict.fromkeys(one["problem"] for one in table))
-    figure, axes = plt.subplots(1, len(problems), figsize=(7.0, size(1, 2)[1] + 1.2), sharey=True)
-    for axis, problem in zip(axes, problems, strict=True):
+    figure, axes = plt.subplots(len(problems), 2, figsize=(7.0, 2.3 * len(problems) + 1.0), sharex=True, sharey=True)
+    axes = axes.reshape(len(problems), 2)
+    for (problem, family), axis in zip(itertools.product(problems, FAMILIES), axes.flat, strict=True):
         rows = [one for one in table if one["problem"] == problem]
-        for label, (color, marker, line) in STYLES.items():
+        for label, (color, marker, line) in FAMILIES[family].items():
             own = sorted((one for one in rows if one["curve"] == label), key=lambda one: one["rate"])
             rate = [one["rate"] for one in own]
             axis.plot(rate, [100 * one["predicted"] for one in own], line, color=color, linewidth=1.0)
@@ -130,15 +137,18 @@ def draw(table: list[dict[str, Any]]):
         axis.plot(*ringed, "o", color="0.35", markersize=10, markerfacecolor="none", markeredgewidth=0.9, zorder=0)
         axis.step(*ringed, where="post", color="0.75", linewidth=3, zorder=-1)
         axis.set_yscale("symlog", linthresh=LEAST)
-        axis.set(xlabel="stored bits per weight", title=problem, xlim=(0.5, 8.6), ylim=(-1, 120))
+        axis.set(title=f"{problem}: {family}", xlim=(0.5, 8.6), ylim=(-1, 120))
         ticks = [-1, -0.1, 0, 0.1, 1, 10, 100]
         axis.set_yticks(ticks, [f"{x:g}" for x in ticks])
         axis.minorticks_off()
         axis.axhline(0, color="black", linewidth=0.5)
-    axes[0].set_ylabel("distortion (percentage points; linear within 0.05)")
-    for label, (color, marker, line) in STYLES.items():
-        axes[0].plot([], [], line, marker=marker, color=color, markerfacecolor="none", markersize=4, linewidth=1, label=label)
-    axes[0].plot([], [], "o-", color="0.5", markersize=9, markerfacecolor="none", label="Pareto front, predicted")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(f"distortion (percentage\npoints; linear within {LEAST:g})")
+    for axis, styles in zip(axes[-1], FAMILIES.values(), strict=True):
+        axis.set_xlabel("stored bits per weight")
+        for label, (color, marker, line) in styles.items():
+            axis.plot([], [], line, marker=marker, color=color, markerfacecolor="none", markersize=4, linewidth=1, label=label)
+        axis.plot([], [], "o-", color="0.5", markersize=9, markerfacecolor="none", label="Pareto front of all, predicted")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2)
     figure.suptitle("last layer, one step a layer: lines predicted, points measured on other images or counted, 95 %")
     return figure

@@ -26,15 +26,20 @@ def draw(table: list[dict[str, Any]]):
             rows = [one for one in own if one["class"] == k]
             x, share = (np.array([one[key] for one in rows]) for key in ("deviations", "share"))
             seen = share > 0
-            axis.plot(x[seen], share[seen], color=plt.get_cmap("viridis")(k / 10), linewidth=0.8, label=f"class {k}")
+            axis.plot(x[seen], share[seen], color="#56B4E9", linewidth=0.6, label="one class" if k == 0 else None)
+        places = sorted({one["deviations"] for one in own})
+        middle = [np.mean([one["share"] for one in own if one["deviations"] == place]) for place in places]
+        axis.plot(places, middle, color="#0072B2", linewidth=1.6, label="mean of the classes")
         x = np.linspace(-4.2, 4, 200)
         n = float(np.mean([one["n"] for one in own]))
-        middle, noise = ndtr(x), np.sqrt(ndtr(x) * ndtr(-x) / n)
-        axis.fill_between(x, np.maximum(middle - 1.96 * noise, 1e-9), middle + 1.96 * noise, color="0.8", label="its 95 %")
-        axis.plot(x, middle, "--", color="black", linewidth=1.4, label="Gaussian")
+        below, noise = ndtr(x), np.sqrt(ndtr(x) * ndtr(-x) / n)
+        axis.fill_between(
+            x, np.maximum(below - 1.96 * noise, 1e-9), below + 1.96 * noise, color="0.8", label="its 95 % a class"
+        )
+        axis.plot(x, below, "--", color="black", linewidth=1.4, label="Gaussian")
         axis.set_yscale("log")
         axis.set(ylim=(5e-4, 1.5), xlim=(-5, 3), title=network, xlabel="margin over the rival\n(standard deviations)")
     axes[0, 0].set_ylabel("share of the class below")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure

@@ -39,11 +39,11 @@ from theory.setting.precision import in_float64
 FIGURES: dict[str, ModuleType] = {
     module.NAME: module
     for module in (
+        quantization_errors,  # the first figure within seconds
         distortion,
         failure_map,
         spread,
         actual_errors,
-        quantization_errors,
         many_classes,
         slopes,
         real_pairs,

@@ -96,7 +96,7 @@ def compute(
 def draw(table: list[dict[str, Any]]):
     """Left: distortion and flips against the step, with lines of slope 2 and 1. Middle: each formula over the simulation.
     Right: those near it."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(7.0, 3.0))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(7.0, 3.3))
     bits = [one["bits"] for one in table]
 
     def of(name: str) -> np.ndarray:
@@ -115,13 +115,11 @@ def draw(table: list[dict[str, Any]]):
     right.fill_between(bits, 1 - band, 1 + band, color="0.75", label="Monte Carlo, 95 %")
     left.set(xscale="log", yscale="log", xlabel="step (unit of the weights)", ylabel="percentage points")
     left.set_title(f"perturbed layer, K = {table[0]['K']}, d = {table[0]['d']}")
-    left.legend(loc="lower right", fontsize=5)
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22))
     middle.set(
         yscale="log", xlabel="bits per weight", xticks=bits, ylabel="formula / Monte Carlo", title="distortion, all formulas"
     )
     right.set(xlabel="bits per weight", xticks=bits, ylim=(0.9, 1.1), title="the nearest, enlarged")
-    handles = {
-        label: handle for axis in (middle, right) for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    middle.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22))
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22))
     return figure

@@ -107,9 +107,15 @@ def pick_output(outputs: dict[str, np.ndarray], classes: int, asked: str | None,
     raise InputError(f"{name}: expected one output as wide as the {classes} classes, got {shapes}: say which with --output")
 
 
-def find_head(operations: Sequence[Linear], output: np.ndarray, name: str, precision: float = SINGLE) -> Head:
+INTEGER = "an int8 network, whose layers hold integers: give the network before it was quantized"
+SCRIPT = "a TorchScript module, whose operations cannot be seen: give the Python module"
+
+
+def find_head(
+    operations: Sequence[Linear], output: np.ndarray, name: str, precision: float = SINGLE, opaque: str | None = None
+) -> Head:
     """The head among the linear operations of one batch, in the order in which they ran, for the network's output (n, K), which
-    was computed to this precision.
+    was computed to this precision. ``opaque`` says what the network is, where its operations cannot all be seen.
 
     Raises:
         InputError: none of them is the last but for what changes no decision.
@@ -134,7 +140,8 @@ def find_head(operations: Sequence[Linear], output: np.ndarray, name: str, preci
                     scale, bias = found
                     weights = one.weights if scale == 1 else (scale * one.weights.astype(np.float64)).astype(one.weights.dtype)
                     return Head(place, weights, bias, kind)
-    raise InputError(f"{name}: {_unexplained(operations, output)}")
+    what = _unexplained(operations, output) if opaque is None else f"expected a linear layer behind the output, got {opaque}"
+    raise InputError(f"{name}: {what}")
 
 
 def _possible(kind: str, output: np.ndarray, precision: float) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from simulate.networks.network import (
+    INTEGER,
     SINGLE,
     Linear,
     Network,
@@ -44,7 +45,7 @@ def open_onnx(file: Path | str, sample: Sample, classes: int = 0, output: str | 
     logits, precision = found[first], SINGLE
     if logits.dtype.kind == "f":
         logits, precision = logits.astype(np.float64), max(SINGLE, float(np.finfo(logits.dtype).eps))
-    head = find_head([one for _, one in seen], logits, str(file), precision)
+    head = find_head([one for _, one in seen], logits, str(file), precision, INTEGER if graph.integer else None)
     node = seen[-1 - head.place][0]
 
     def run_batch(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,6 +96,7 @@ class _Graph:
         taken = self.session.get_inputs()[0]
         self.batch, self.last, self.channels = _layout(taken.shape, sample)
         self.rank = len(taken.shape)
+        self.integer = any("Integer" in node.op_type or "QLinear" in node.op_type for node in model.graph.node)
         self.as_taken = _taken(taken.type, self.file)
 
     def values(self, x: np.ndarray) -> dict[str, np.ndarray]:

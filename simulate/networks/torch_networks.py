@@ -14,7 +14,19 @@ from torch.overrides import TorchFunctionMode
 
 from simulate.networks.checkpoints import load_state, read_state
 from simulate.networks.cifar_resnet import build, load
-from simulate.networks.network import NAMES, Linear, Network, Sample, channels_of, find_head, first_line, pick_output, sha256
+from simulate.networks.network import (
+    INTEGER,
+    NAMES,
+    SCRIPT,
+    Linear,
+    Network,
+    Sample,
+    channels_of,
+    find_head,
+    first_line,
+    pick_output,
+    sha256,
+)
 from theory.setting.errors import InputError, in_short
 
 BITS = {torch.float16: 16, torch.bfloat16: 16, torch.float64: 64}
@@ -105,7 +117,8 @@ def open_torch(
 
     found, logits = operations(images)
     lines = [Linear(pooled(x), _array(weight), None if bias is None else _array(bias)) for x, weight, bias in found]
-    head = find_head(lines, logits.double().numpy(), network, precision := _precision([logits, *(one.inputs for one in found)]))
+    precision = _precision([logits, *(one.inputs for one in found)])
+    head = find_head(lines, logits.double().numpy(), network, precision, _opaque(model))
     weight = found[-1 - head.place].weights
     bits = BITS.get(weight.dtype, 32)
     if bits == 16 and weight.dtype != torch.float16:
@@ -139,6 +152,13 @@ def _channels(model: torch.nn.Module, sample: Sample) -> int:
         if isinstance(module, torch.nn.Linear):
             return channels_of(module.in_features, sample(3))
     return 3
+
+
+def _opaque(model: torch.nn.Module) -> str | None:
+    """What hides operations of a network, in words."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        return SCRIPT
+    return INTEGER if any(".quantized" in type(module).__module__ for module in model.modules()) else None
 
 
 def _takes_vectors(model: torch.nn.Module, images: np.ndarray, kind: torch.dtype) -> bool:

@@ -1,5 +1,7 @@
 """The one door from SymPy to JAX: same numbers with and without cse, in JAX and in NumPy; the unknown refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.special
@@ -8,7 +10,7 @@ import sympy
 from derivations import RESULTS
 from derivations.jax_code import compile_result
 from derivations.notation import m
-from derivations.result import Identity, Result
+from derivations.result import Identity, Numeric, Result
 from theory.tails import owens_t
 
 
@@ -50,6 +52,18 @@ def _result(formula):
         source="here",
         steps=lambda f: (Identity(text="itself", left=f, right=f),),
     )
+
+
+def test_a_result_that_cannot_be_wrong_is_refused():
+    """A kind that is none, an argument twice, no point, no step."""
+    with pytest.raises(ValueError, match="as its kind, got 'exakt'"):
+        replace(_result(m), kind="exakt")
+    with pytest.raises(ValueError, match="declared arguments"):
+        replace(_result(m), arguments=(m, m))
+    with pytest.raises(ValueError, match="at least one point"):
+        Numeric(text="nothing", sides=lambda rng: (0, 1), points=0)
+    assert replace(_result(m), steps=lambda f: ()).failures()
+    assert not _result(m).failures()
 
 
 def test_what_it_does_not_know_is_refused_by_name():

@@ -198,6 +198,7 @@ SMALL: dict[str, dict] = {  # a small budget and one problem of each figure that
     "actual_errors": {"problems": 4, "features": 64},
     "many_classes": {"problems": [(3, 5, 500_000)], "bits": [2, 3]},
     "slopes": {"problem": (3, 8), "bits": [3, 5], "blocks": 8, "n": 200_000},
+    "real_classes": {"schemes": ["symmetric"], "bits": [2]},
     "rate_distortion": {"problem": (2, 12), "curves": ["symmetric", "prune"], "n": 200_000},
 }
 BEST = {"predict", "margin_quadrature", "sobol_average", "binary_risk", "orthants", "orthant_average", "lines"}

@@ -61,6 +61,7 @@ def mixed(seed: int, K: int, M: int = 3, d: int = 5, rows: int | None = None, pe
     return replace(base, components=parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("K", "per_class"), [(2, False), *(pytest.param(4, own, marks=pytest.mark.slow) for own in (False, True))]
 )

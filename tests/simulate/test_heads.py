@@ -169,6 +169,18 @@ def test_channels_are_those_of_the_first_layer(make, seed):
     assert opened.channels == 1
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch announces the end of both
+def test_networks_whose_operations_are_hidden_are_named(make, seed):
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(432, 16), nn.ReLU(), nn.Linear(16, K))
+    for hidden, says in (
+        (torch.ao.quantization.quantize_dynamic(plain, {nn.Linear}), "int8 network"),
+        (torch.jit.trace(plain, torch.zeros(2, 3, 12, 12)), "TorchScript module"),
+    ):
+        network = make(lambda hidden=hidden: hidden)
+        with pytest.raises(InputError, match=says):
+            open_torch(network, None, lambda channels: sample(seed, channels))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("flatten", [True, False])
 def test_dense_networks_take_images_or_vectors(make, channels, flatten, seed):
@@ -311,7 +323,8 @@ def test_keras_heads_with_large_biases(behind, tmp_path, monkeypatch, seed):
 
 @pytest.mark.parametrize("shape", [(144,), (12, 12)])
 @pytest.mark.filterwarnings("ignore")
-def test_keras_dense_networks_take_vectors_and_greyscale_images(shape, tmp_path, seed):
+def test_keras_dense_networks_take_vectors_and_greyscale_images(shape, tmp_path, monkeypatch, seed):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
     keras = pytest.importorskip("keras")
     from simulate.networks.keras_networks import open_keras, usual_jax
 

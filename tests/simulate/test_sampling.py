@@ -413,6 +413,7 @@ print(json.dumps([len(jax.local_devices()), [[np.asarray(x).tolist() for x in on
 """
 
 
+@pytest.mark.slow
 def test_one_and_two_devices_count_the_same():
     """Counts equal, sums to 1e-12; in fresh processes, since the number of devices is fixed when JAX starts."""
     found = []

@@ -45,7 +45,12 @@ def drawn(features: Features, steps: np.ndarray, networks: int, seed: int) -> np
 
 @pytest.mark.parametrize(
     ("K", "one_output", "bits", "channel"),
-    [(6, False, 3, False), (6, False, 4, True), (2, False, 3, True), (2, True, 3, False)],
+    [
+        pytest.param(6, False, 3, False, marks=pytest.mark.slow),
+        pytest.param(6, False, 4, True, marks=pytest.mark.slow),
+        (2, False, 3, True),
+        (2, True, 3, False),
+    ],
 )
 def test_mean_and_spread_against_networks_drawn(K, one_output, bits, channel, seed):
     """2,000 networks; what is left is the noise of their mean and the Gaussian law of the logit noise (1/d). The spread is

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from simulate import run
+from simulate.generator import synthetic
 from simulate.sampling.blocks import BLOCK
 from simulate.sampling.paired_counting import brute_force, count_known
 from tests.support import cases
@@ -121,6 +122,7 @@ def test_a_wrong_theory_is_refused(cells, mistake):
     assert rejected(scores(some, mistake)) > 0
 
 
+@pytest.mark.slow
 def test_ignored_priors_are_refused(cells):
     """The same problem, layer and bias, its classes weighted alike."""
 
@@ -146,6 +148,7 @@ def test_two_classes_equal_the_closed_form(seed):
     assert abs(change.flips @ problem.priors - exact_flips(problem, What)) <= 2 * change.flips_error
 
 
+@pytest.mark.slow
 def test_more_classes_than_features_go_along_lines(seed):
     problem = random_problem(4, seed, K=9)
     (record,) = predicted(problem, scheme="symmetric", bits=[3], seed=seed)
@@ -163,6 +166,7 @@ def test_more_classes_than_features_go_along_lines(seed):
     assert abs(average.distortion - counted.distortion) < 4.5 * np.hypot(se, average.numerical_error / 2)
 
 
+@pytest.mark.slow
 def test_equal_rows_go_to_the_lowest_class(seed):
     """Two rows the same, before or after compression: the later class is never decided."""
     plain = random_problem(6, seed, K=4)
@@ -362,3 +366,14 @@ def test_many_classes_go_along_lines():
     assert abs(record.flip_rate - counted) < 4.5 * noise
     assert noise < 0.1 * counted
     assert jnp.isfinite(record.distortion)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("K", [3, 4, 11, 51])
+def test_the_error_of_the_risk_before_is_honest(K, seed):
+    """Exchangeable classes, known risk 1 - 1/K: outside the 95 % half-width in at most 6 of 30 runs (binomial, 1e-3)."""
+    problem = synthetic(means=np.zeros((K, K)), covariance=np.eye(K))
+    problem = replace(problem, weights=np.eye(K), bias=np.zeros(K))
+    records = [predict(problem, scheme="symmetric", bits=[8], seed=30 * seed + i)[0] for i in range(30)]
+    assert sum(abs(one.risk_before - (1 - 1 / K)) > one.risk_before_error for one in records) <= 6
+    assert all(one.risk_before_error < 2e-3 for one in records)

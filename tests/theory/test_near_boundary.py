@@ -174,6 +174,7 @@ def test_more_classes_than_features_against_simulation(shared, seed):
     assert rejected(in_float64(scores)(wrong)) > 0
 
 
+@pytest.mark.slow
 def test_simulation_near_the_boundary_in_pieces(seed):
     """Blocks one after the other, interrupted: the same bits."""
     problem = random_problem(5, seed, K=8, shared=True)

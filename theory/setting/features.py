@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64
 
 from theory.setting.checks import check_classes, finite, head, shaped
 from theory.setting.errors import InputError, listed
@@ -29,11 +29,11 @@ class Features:
         InputError: shapes that do not go together, values that are not finite, labels beyond the classes.
     """
 
-    features: Float[np.ndarray, "n d"]
-    labels: Int64[np.ndarray, " n"]
-    weights: Float64[np.ndarray, "rows d"]
-    bias: Float64[np.ndarray, " rows"]
-    logits: Float64[np.ndarray, "n rows"] | None = None
+    features: np.ndarray  # shapes and values are checked below, always
+    labels: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    logits: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
     source_bits: int = 32
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
