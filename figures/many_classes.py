@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import join
+from figures.compare import QUICK, join
 from figures.style import SIMULATION, points_or_bounds, size
 from simulate import run
 from simulate.generator import synthetic
@@ -25,7 +25,7 @@ def compute(
     for K, d, samples in problems:
         problem = synthetic(classes=K, features=d, separation=3.5, priors="unequal", layer="perturbed", seed=seed)
         question: dict[str, Any] = dict(scheme="symmetric", bits=bits, seed=seed)
-        predictions, counts = predict(problem, **question), run(problem, n=samples, **question)
+        predictions, counts = predict(problem, budget=QUICK, **question), run(problem, n=samples, **question)
         for one, seen in zip(predictions, counts, strict=True):
             comparison += join(NAME, f"perturbed, K = {K}, d = {d}", K, d, "approximation", one, seen)
             table.append(

@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import Cell, join, row
+from figures.compare import QUICK, Cell, join, row
 from simulate import run
 from simulate.experiments.rates import HIGHEST, POSTERIOR, PRUNED, UNITS, counting_error
 from simulate.experiments.rates import NAME as TABLE
@@ -34,6 +35,7 @@ FAMILIES: dict[str, dict[str, tuple[str, str, str]]] = {  # colour, marker, line
     },
 }
 CURVES = tuple(curve for family in FAMILIES.values() for curve in family)
+BUDGET = replace(QUICK, line_work=2e6)  # flips to some .5 %
 LEAST = 0.05  # points below which the axis is linear
 
 
@@ -95,7 +97,7 @@ def compute(
     for label, options, widths in asked:
         question: dict[str, Any] = dict(bits=None if widths is None else list(widths), seed=seed, **options)
         counts = run(layer, n=n or SAMPLES.get(options["scheme"]), **question)
-        for said, seen in zip(predict(layer, **question), counts, strict=True):
+        for said, seen in zip(predict(layer, budget=BUDGET, **question), counts, strict=True):
             if said.rate > HIGHEST:
                 continue
             values = {"predicted": said.distortion, "low": said.interval[0], "high": said.interval[1]}

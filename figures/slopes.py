@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.compare import Cell, row
+from figures.compare import QUICK, Cell, row
 from figures.style import REFERENCE, SIMULATION
 from simulate import run
 from simulate.experiments.textbook import textbook
@@ -50,7 +50,7 @@ def compute(
     sums = average_sequences(layer, steps, seed=seed, first=0, last=blocks, points=16)
     values, errors = sums.distortion(layer.priors)
     laws = small_steps(layer, steps[-1], seed=seed)
-    predictions, counted = predict(layer, **question), run(layer, n=n, **question)
+    predictions, counted = predict(layer, budget=QUICK, **question), run(layer, n=n, **question)
     for i, (one, seen) in enumerate(zip(predictions, counted, strict=True)):
         ratio = float(steps[i, 0] / steps[-1, 0])
         table.append(

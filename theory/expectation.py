@@ -5,9 +5,10 @@ import numpy as np
 from theory.integrals import two_classes
 from theory.integrals.contrasts import has_orthants, orthant_pairs
 from theory.integrals.network_draws import draw_networks, margin_errors, sobol_average
-from theory.methods import METHODS, answers
+from theory.methods import answers
 from theory.methods.base import Case
 from theory.methods.margin_quadrature import precise, quadrature
+from theory.methods.older_formulas import average_by
 from theory.setting.error_law import independent_errors
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
@@ -45,9 +46,9 @@ def average_of_two(
 ) -> tuple[str, float, float]:
     """The method, by name or the best, the expected distortion of two classes under independent uniform errors, its error."""
     case = random_case(problem, steps, seed)
-    if method is not None and method not in ("margin_quadrature", "sobol_average"):
-        (effect,) = METHODS[method].answer(case)
-        return method, float(effect.distortion @ problem.priors), effect.error
+    if method in two_classes.OLDER:
+        closed = average_by(method, case)
+        return method, float(closed.distortion @ problem.priors), closed.error
     average = case.once(quadrature)
     if method == "margin_quadrature" or (method is None and precise(case, average)):
         return "margin_quadrature", float(average.distortion @ problem.priors), average.error

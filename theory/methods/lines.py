@@ -52,13 +52,17 @@ def known_effect(case: Case, index: int, name: str, average: LineAverage) -> Eff
         problem, average.distortion, average.changed, None if variance is None else float(variance[index])
     )
     distortion = float(average.distortion @ problem.priors)
-    bracket = small_steps.risk_bracket(problem, case.known[1][index].weights)
     return Effect(
         method=name,
         **average.numbers(),
         draws=known_network(distortion, max(float(average.changed @ problem.priors), abs(distortion)), own),
-        notes={"risk_after_between": list(bracket)},
+        notes={"risk_after_between": list(case.once(_brackets)[index])},
     )
+
+
+def _brackets(case: Case) -> list[tuple[float, float]]:
+    """Of the risk of every layer."""
+    return [small_steps.risk_bracket(case.problem, layer.weights) for layer in case.known[1]]
 
 
 METHODS = (

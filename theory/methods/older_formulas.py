@@ -27,12 +27,17 @@ class OlderFormula(Method):
         return False
 
     def _one(self, case: Case) -> Effect:
-        _, at, errors = case.random_margin()
-        v, _, _ = errors.moments()
-        change = np.asarray(two_classes.older_formula(self.name, at, np.asarray(v)))
-        reference = case.once(quadrature)
-        gap = float(np.abs(change - reference.distortion) @ case.problem.priors)
-        return margin_effect(case, self.name, Average(change, reference.flips, gap, reference.flips_error))
+        return margin_effect(case, self.name, average_by(self.name, case))
+
+
+def average_by(name: str, case: Case) -> Average:
+    """The expected change of one layer by the closed form of that name."""
+    _, at, errors = case.random_margin()
+    v, _, _ = errors.moments()
+    change = np.asarray(two_classes.older_formula(name, at, np.asarray(v)))
+    reference = case.once(quadrature)
+    gap = float(np.abs(change - reference.distortion) @ case.problem.priors)
+    return Average(change, reference.flips, gap, reference.flips_error)
 
 
 METHODS = tuple(
