@@ -49,7 +49,7 @@ def _moments(kind: str, e: np.ndarray, w: np.ndarray, **values) -> dict[str, Any
 
 def draw(table: list[dict[str, Any]]):
     """Left: histogram of E/step. Middle and right: variance and correlation against s/step."""
-    figure, (law, variance, correlation) = plt.subplots(1, 3, figsize=(7, 2.6))
+    figure, (law, variance, correlation) = plt.subplots(1, 3, figsize=(7, 3.1))
     weights = sum(one["count"] for one in table if one["kind"] == "histogram" and one["bits"] == BITS[0])
     for bits, color, line in zip(SHOWN, ("#D55E00", "#0072B2", "#009E73"), ("-", "--", ":"), strict=True):
         rows = [one for one in table if one["kind"] == "histogram" and one["bits"] == bits]

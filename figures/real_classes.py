@@ -92,7 +92,7 @@ def draw(table: list[dict[str, Any]]):
         left.plot(x, measured, marker, color="#D55E00", markersize=3.5, label=f"measured, {scheme}")
     left.set(xlabel="bits per weight", ylabel="distortion (percentage points)", xticks=widths, title="all classes at once")
     left.set_yscale("symlog", linthresh=0.5)
-    left.set_ylim(-1, 12)
+    left.set_ylim(-1, 20)
     left.set_yticks([-1, -0.5, 0, 0.5, 1, 2, 5, 10], ["-1", "-0.5", "0", "0.5", "1", "2", "5", "10"])
     left.minorticks_off()
     left.axhline(0, color="black", linewidth=0.5)

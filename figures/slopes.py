@@ -96,7 +96,7 @@ def compute(
 def draw(table: list[dict[str, Any]]):
     """Left: distortion and flips against the step, with lines of slope 2 and 1. Middle: each formula over the simulation.
     Right: those near it."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(7.0, 3.3))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(7.0, 3.7))
     bits = [one["bits"] for one in table]
 
     def of(name: str) -> np.ndarray:

@@ -13,6 +13,7 @@ from scipy.special import ndtr
 
 from simulate import run
 from simulate.experiments.averaging import distortions
+from simulate.generator import synthetic
 from simulate.sampling import paired_counting
 from simulate.sampling.blocks import BLOCK, key_of
 from simulate.sampling.paired_counting import brute_force, count_grid, count_known, nothing
@@ -20,7 +21,7 @@ from simulate.sampling.random_networks import count_networks
 from tests.support.problems import exact_flips, random_problem
 from tests.support.statistical import design, rejected
 from theory.prediction import predict
-from theory.setting.error_law import independent_errors
+from theory.setting.error_law import independent_errors, uniform_errors
 from theory.setting.errors import InputError
 from theory.setting.problem import Problem, margin
 from theory.setting.schemes import compress
@@ -402,7 +403,7 @@ import numpy as np
 from simulate.sampling.random_networks import count_networks
 from simulate.sampling.paired_counting import count_known
 from tests.support.problems import random_problem
-from theory.setting.error_law import independent_errors
+from theory.setting.error_law import independent_errors, uniform_errors
 problem = random_problem(7, 1, K=4)
 layers = [problem.weights + 0.1 * np.random.default_rng(i).standard_normal(problem.weights.shape) for i in range(2)]
 found = [
@@ -434,3 +435,23 @@ def test_one_and_two_devices_count_the_same():
             np.testing.assert_array_equal(a, b)
         for a, b in zip(one[6:], two[6:], strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_rows_tied_at_one_width_and_not_at_another(seed):
+    """Opposite rows under ``midrise``: an entry that lies between two levels from 3 bits on is rounded up in both rows."""
+    rng = np.random.default_rng(seed)
+    row = np.concatenate([[1.0, 0.25], rng.uniform(-0.9, 0.9, 6)])
+    problem = synthetic(means=np.stack([row, -row]), covariance=np.eye(8))
+    problem = replace(problem, weights=np.stack([row, -row]), bias=np.zeros(2))
+    widths = (3, 2, 4)
+    layers = [compress(problem.weights, "midrise", width) for width in widths]
+    assert [uniform_errors(problem.weights, layer).tied for layer in layers] == [False, True, False]
+    ask: dict = dict(scheme="midrise", errors="expected", n=2_000_000, seed=seed)  # the two are 12 deviations apart
+    together = run(problem, bits=widths, **ask)
+    assert [one.bits for one in together] == list(widths)
+    for one, said in zip(together, predict(problem, bits=widths, scheme="midrise", errors="expected"), strict=True):
+        assert abs(one.distortion - said.distortion) < 4.5 * np.hypot(one.standard_error or 0.0, said.numerical_error / 2)
+    (tied,), (independent,) = run(problem, bits=[2], **ask), run(problem, bits=[2], row_errors="independent", **ask)
+    assert together[1].distortion == tied.distortion
+    noise = np.hypot(tied.standard_error or 0, independent.standard_error or 0)
+    assert abs(tied.distortion - independent.distortion) > 6 * noise
