@@ -35,7 +35,8 @@ def _mine(argv: Sequence[str]) -> int:
         if a.json:
             print_json(rows)
             return
-        print_table(rows, ["quantity", "scheme", "bits", "method", "theory", "simulation", "standard_error", "z"])
+        columns = ("quantity", "scheme", "bits", "method", "theory", "low", "high", "simulation", "standard_error", "z")
+        print_table(rows, columns)
         print(f"{a.out}: mine.pdf, mine.png, mine.csv")
 
     parser.set_defaults(run=work)

@@ -17,6 +17,7 @@ from simulate import measure, run
 from theory.prediction import predict
 from theory.setting.archive import check_place, write_csv
 from theory.setting.checks import seed_of, share
+from theory.setting.command_line import say
 from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.files import read_either
@@ -24,6 +25,7 @@ from theory.setting.problem import Problem
 from theory.setting.record import Record
 
 NAME = "mine"
+NONE = {"low": None, "high": None}
 
 
 def mine(
@@ -47,7 +49,9 @@ def mine(
         errors: ``actual`` or, of statistics, ``expected``. out: a folder, made where there is none. seed: of halves and draws.
 
     Returns:
-        The rows of the comparison: quantity, theory, simulation, standard error, z.
+        The rows of the comparison: quantity, theory, simulation, standard error, z, and of a distortion ``low`` and ``high``,
+        the ends of the predicted interval. z knows the noise of what was seen alone: of features and fitted statistics, whether
+        it lies in the interval is what judges the theory.
 
     Raises:
         InputError: a bad file or bad options, features without labels, or a place that can't be written to.
@@ -64,7 +68,7 @@ def mine(
         d, how, name = subject.features, "simulated", "from the statistics"
     else:
         if not subject.labelled:
-            raise InputError("labels: missing, expected of features on whose other half is counted")
+            raise InputError("labels: missing, expected with the features, on whose other half is counted")
         if errors != "actual":
             raise InputError(f"errors: expected 'actual' for features, whose other half counts one network, got {errors!r}")
         order = np.random.default_rng([seed, 40]).permutation(len(subject.labels))
@@ -80,8 +84,13 @@ def mine(
     rows, K = [], subject.classes
     claim = "exact" if isinstance(subject, Problem) else "measured"
     for one, other_one in zip(predicted, seen, strict=True):
-        rows += join(NAME, str(subject), K, d, claim, one, other_one)
-    write_csv(folder / f"{NAME}.csv", rows, list(COLUMNS))
+        pair = join(NAME, str(subject), K, d, claim, one, other_one)
+        low, high = one.interval
+        rows += [{**row, **(dict(low=low, high=high) if row["quantity"] == "distortion" else NONE)} for row in pair]
+        width = "" if one.bits is None else f" {one.bits} bits"
+        for warning in one.warnings:
+            say(f"{one.scheme}{width}: {warning}")
+    write_csv(folder / f"{NAME}.csv", rows, [*COLUMNS, *NONE])
     with matplotlib.rc_context(style.rc()):
         figure = draw(predicted, seen, f"predicted {name}", how)
         figure.savefig(folder / f"{NAME}.pdf", metadata={"CreationDate": None})
@@ -115,12 +124,13 @@ def draw(predicted: Sequence[Record], seen: Sequence[Record], title: str, how: s
     first = predicted[0]
     steps = {"tensor": "a step a layer", "channel": "a step a row", "group": f"a step for {first.group_size} weights"}
     stepped = first.rate_breakdown["steps"] > 0
-    labels = ["-" if one.bits is None else str(one.bits) for one in predicted]
+    labels = [f"sparsity {one.sparsity:g}" if one.bits is None else str(one.bits) for one in predicted]
     for axis, what in ((left, "distortion"), (right, "flips")):
         axis.set_xticks(place, labels)
         axis.set_xlim(-0.6, len(place) - 0.4)
         axis.set_xlabel(f"bits per weight ({first.scheme}{', ' + steps[first.granularity] if stepped else ''})")
         axis.set_ylabel(f"{what} (percentage points)")
+    right.set_ylim(0, None)
     left.axhline(0, color="0.6", linewidth=0.6)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -48,7 +48,8 @@ def _add_synthetic(commands) -> None:
         "--separation",
         type=positive,
         metavar="S",
-        help="mean over classes of the Mahalanobis distance of the class mean from the origin (not between two means)",
+        help="mean over classes of the Mahalanobis distance of the class mean from the origin (not between two means); your "
+        "own means are stretched to it",
     )
     command.add_argument(
         "--distance", type=positive, metavar="D", help="in its place: mean Mahalanobis distance between two class means"

@@ -63,6 +63,7 @@ class Request:
 
 MOST_VECTORS = 10**12  # feature vectors: hours of a fast machine
 MOST_NETWORKS = 10**9  # likewise
+LEAST_LOGITS = 1e-30  # they are computed in float32
 LEAST_ERROR = 1e-10  # standard error: beyond what single precision tells apart
 
 
@@ -72,6 +73,13 @@ def check_work(request: Request) -> None:
         raise InputError(f"networks: expected at most {MOST_NETWORKS:.0e}, got {request.networks:.3g}")
     if (request.n or 0) > MOST_VECTORS:
         raise InputError(f"n: expected at most {MOST_VECTORS:.0e} feature vectors, got {request.n:.3g}")
+    problem, sd = request.problem, np.sqrt(np.diagonal(request.problem.covariances, axis1=-2, axis2=-1).max())
+    size = np.abs(problem.weights).max() * (np.abs(problem.means).max() + sd)
+    if 0 < size < LEAST_LOGITS:
+        raise InputError(
+            f"weights, means: logits of size {size:.1g} are too small to be counted, expected at least {LEAST_LOGITS:g}: give "
+            "weights and bias in a larger unit"
+        )
     if request.standard_error is not None and request.standard_error < LEAST_ERROR:
         raise InputError(f"standard_error: expected at least {LEAST_ERROR:g}, got {request.standard_error:g}")
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from PIL import Image
 
 import simulate.__main__
 import theory.__main__
-from simulate import fit, measure
+from simulate import fit, measure, run
+from simulate.generator import synthetic
 from simulate.networks.folders import read_class_index, read_folder
 from simulate.networks.images import LAYOUTS, read_cifar
 from tests.support.commands import code, one_line
@@ -222,3 +224,19 @@ def test_surroundings(surroundings, features):
         )
     assert done.returncode == (2 if surroundings == "full" else 0), done.stderr
     assert len(done.stderr.strip().splitlines()) <= (1 if surroundings == "full" else 0)
+
+
+def test_numbers_too_small_to_count_are_refused():
+    """Logits of 1e-40 underflow where they are counted; the theory takes them as they are."""
+    problem = synthetic(classes=3, features=4, separation=2.0, seed=1)
+    tiny = replace(problem, weights=problem.weights * 1e-20, bias=problem.bias * 1e-40, means=problem.means * 1e-20)
+    tiny = replace(tiny, covariances=problem.covariances * 1e-40)
+    with pytest.raises(InputError, match="too small to be counted"):
+        run(tiny, scheme="symmetric", bits=[3], n=1000)
+
+
+def test_the_order_of_folders_is_said(tmp_path, capsys):
+    for name in ("0", "10", "2"):
+        photo(tmp_path / name / "a.png")
+    assert read_folder(tmp_path).labels.tolist() == [0, 1, 2]
+    assert "0 = 0, 1 = 10, 2 = 2" in capsys.readouterr().err

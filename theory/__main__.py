@@ -1,7 +1,6 @@
 """``python -m theory``: what the theory predicts."""
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -127,17 +126,9 @@ def _bits(arguments: argparse.Namespace) -> int:
     if arguments.verbose:
         show(found["records"], as_json=False)
     else:
-        for warning in _once_a_kind([warning for record in found["records"] for warning in record.warnings]):
+        for warning in (found["chosen"] or found["closest"]).warnings:
             print(warning)
     return 0 if found["chosen"] else 3
-
-
-def _once_a_kind(warnings: Sequence[str]) -> list[str]:
-    """The first of the warnings that differ in their numbers alone, and how many more there are."""
-    kinds: dict[str, list[str]] = {}
-    for warning in warnings:
-        kinds.setdefault(re.sub(r"[-+]?\d[\d.e+-]*", "#", warning), []).append(warning)
-    return [alike[0] + (f" (and {len(alike) - 1} more like this)" if len(alike) > 1 else "") for alike in kinds.values()]
 
 
 if __name__ == "__main__":

@@ -155,9 +155,10 @@ def warnings(features: Features, calibration: Calibration, given: Posteriors, fl
     """The sentences for one record of a layer with this flip rate and distortion, known to ``sd``."""
     sentences = []
     if flips == 0:
+        n = len(given.posterior)
         sentences.append(
-            f"no decision changes on {len(given.posterior)} samples: flips are below {3 / len(given.posterior):.2g} with 95 % "
-            "confidence, and the interval allows for one"
+            f"no decision changes on {n} samples: flips are below {min(1, 3 / n):.2g} with 95 % confidence, and the interval "
+            "allows for one"
         )
     if D < -ROUNDING:
         sentences.append(negative(D, sd))

@@ -188,6 +188,9 @@ def _by_class(data: Path, index: dict[str, tuple[int, str]] | None) -> tuple[lis
                 f"{data}: expected one folder a class, found one folder in all: are the classes those of {folders[0]}, "
                 f"{listed(inside)}?"
             )
+    if index is None:
+        order = listed(f"{k} = {folder.name}" for k, folder in enumerate(folders))
+        say(f"labels: the folders in sorted order, {order}; --class-index gives them other numbers")
     known = index or {folder.name: (k, folder.name) for k, folder in enumerate(folders)}
     paths, classes = [], []
     for folder in folders:

@@ -27,6 +27,7 @@ from simulate.networks.network import (
     pick_output,
     sha256,
 )
+from theory.setting.command_line import say
 from theory.setting.errors import InputError, in_short
 
 BITS = {torch.float16: 16, torch.bfloat16: 16, torch.float64: 64}
@@ -102,7 +103,7 @@ def open_torch(
         try:
             with torch.inference_mode(), seen:
                 returned = _outputs(model(torch.from_numpy(x.reshape(len(x), -1) if flat else x).to(kind)), network)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except (Exception, SystemExit) as error:  # the user's own code, which may even ask to exit
             raise InputError(
                 f"{network}: expected a network that takes images {x.shape[1:]}, got {first_line(error)}"
             ) from None
@@ -199,6 +200,7 @@ def _load(network: str, checkpoint: Path | str | None) -> tuple[torch.nn.Module,
         return model, said, sha256(checkpoint)
     model = _made(network)
     if checkpoint is None:
+        say(f"no checkpoint: the weights are those that {network} makes")
         return model.eval(), {}, {}
     state, said = read_state(checkpoint)
     load_state(model, state, checkpoint, network)

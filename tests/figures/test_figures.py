@@ -211,7 +211,7 @@ def test_what_a_figure_computes_agrees_with_its_simulation(name, seed):
     with matplotlib.rc_context(style.rc()):
         plt.close(FIGURES[name].draw(table))
     judged = [one for one in comparison if one["method"] in BEST and one["claim"] != "measured" and name != "actual_errors"]
-    assert judged or name == "actual_errors"
+    assert judged or name in ("actual_errors", "real_classes")  # of real data nothing is exact
     for one in judged:
         assert one["standard_error"]
         assert abs(one["simulation"] - one["theory"]) < 4.5 * one["standard_error"] + 0.01 * abs(one["theory"]), one

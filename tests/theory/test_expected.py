@@ -9,6 +9,7 @@ from scipy.stats import norm
 from simulate import run
 from simulate.experiments.accuracy import accuracy
 from simulate.experiments.averaging import distortions
+from simulate.sampling.paired_counting import brute_force
 from tests.support.problems import exact_risk, random_problem
 from tests.support.samples import sample
 from tests.support.statistical import rejected
@@ -255,3 +256,49 @@ def test_groups_of_columns_without_errors():
     ]
     for quadrature, average in zip(*known, strict=True):
         assert abs(quadrature.distortion - average.distortion) <= quadrature.numerical_error + average.numerical_error
+
+
+@pytest.mark.parametrize("K", [2, 4])
+def test_groups_of_unequal_steps(K, seed):
+    """Groups of columns that pair coarse steps with small features: theory, both simulations and the prediction from features
+    against layers drawn here; with the groups' steps exchanged layers flip far more or less often."""
+    problem, scale = random_problem(12, seed + 2, K=K), np.repeat([3.0, 0.5], 6)
+    covariances = problem.covariances / np.outer(scale, scale)
+    problem = replace(problem, weights=problem.weights * scale, means=problem.means / scale, covariances=covariances)
+    steps, rng = compress(problem.weights, "symmetric", 3, group_size=6).steps, np.random.default_rng(seed)
+    errors = rng.random((400, *steps.shape)) - 0.5
+
+    def drawn(steps):
+        layers = problem.weights + errors * steps
+        found = [brute_force(problem, [What], n=4000, seed=1000 * seed + i)[0, 2:] for i, What in enumerate(layers)]
+        return np.mean(found, 0), np.std(found, 0, ddof=1) / np.sqrt(len(found))
+
+    (seen, noise), (exchanged, _) = drawn(steps), drawn(np.roll(steps, 6, 1))
+    assert abs(exchanged[1] - seen[1]) > 10 * noise[1]
+    question: dict = dict(scheme="symmetric", bits=[3], errors="expected", group_size=6, seed=seed)
+    (said,) = predict(problem, **question)
+    theory = np.array([said.distortion, said.flip_rate]), np.array([said.numerical_error, said.flip_rate_error]) / 2
+    sides = [theory]
+    for method in (None, "conditional"):
+        (one,) = run(problem, method=method, n=1_000_000, **question)
+        sides.append((np.array([one.distortion, one.flip_rate]), np.array([one.standard_error, one.flip_rate_standard_error])))
+    for value, error in sides:
+        assert np.all(np.abs(value - seen) < 4.5 * np.hypot(error, noise) + 0.003 * np.abs(seen))
+    features = sample(problem, 3000, rng)
+    clean = np.argmax(features.head_logits(), 1)
+    logits = features.features @ (problem.weights + errors * steps).transpose(0, 2, 1) + problem.bias
+    flips = np.mean(np.argmax(logits, 2) != clean, 1)
+    (record,) = predict(features, **question)
+    assert abs(record.flip_rate - flips.mean()) < 5 * flips.std() / np.sqrt(len(flips)) + 0.02 * flips.mean()
+
+
+def test_opposite_rows_are_tied_though_an_end_is_clipped():
+    """Affine, 2 bits: the largest entry of one row is clipped, its opposite in the other row is not; of inner entries that lie
+    between two levels both are rounded up (``midrise``), so that those rows are not tied."""
+    row = np.array([1.0, 0.25, 0.6, -0.35, 0.1])
+    W = np.stack([row, -row])
+    clipped = compress(0.77 * W, "affine", 2)
+    assert not np.array_equal(clipped.weights[0] - 0.77 * W[0], 0.77 * W[1] - clipped.weights[1])
+    assert row_ties(0.77 * W, clipped)[0].tolist() == [0, 0]
+    assert row_ties(W, compress(W, "midrise", 3))[0].tolist() == [0, 1]
+    assert row_ties(W, compress(W, "midrise", 2))[0].tolist() == [0, 0]

@@ -141,8 +141,8 @@ def _require(arrays: Arrays, names: tuple[str, ...], kind: str) -> None:
     missing = [name for name in names if name not in arrays]
     if missing:
         hint = " (a layer without one has zeros)" if missing == ["bias"] else ""
-        beside = ", ".join(arrays) or "no array that it has"
-        raise InputError(f"{', '.join(missing)}: missing, expected in a {kind} file beside {beside}{hint}")
+        beside = f"beside {', '.join(arrays)}" if arrays else "whose arrays this file has none of"
+        raise InputError(f"{', '.join(missing)}: missing, expected in a {kind} file {beside}{hint}")
 
 
 def _check_logits(features: Features) -> None:

@@ -88,7 +88,7 @@ def compression_fields(compressed: Compressed, source_bits: int) -> dict[str, An
 def class_fields(priors, before, after) -> list[dict[str, float]]:
     """``per_class`` from priors and recalls, class 0 first."""
     return [
-        {"prior": float(p), "recall_before": float(b), "recall_after": float(a)}
+        {"prior": float(p), "recall_before": float(np.clip(b, 0, 1)), "recall_after": float(np.clip(a, 0, 1))}
         for p, b, a in zip(np.asarray(priors), np.asarray(before), np.asarray(after), strict=True)
     ]
 
