@@ -13,6 +13,7 @@ from simulate.experiments.hypotheses import check
 from simulate.feature_models.fit import fit
 from simulate.generator import synthetic
 from simulate.sampling.paired_counting import draw
+from tests.support.problems import random_problem
 from theory import calibration
 from theory.error_model import adapted, uniform
 from theory.integrals import logit_noise
@@ -214,3 +215,14 @@ def test_check_of_features_that_say_nothing(kind):
     records = check(Features(features=z, labels=y[: len(z)], weights=W, bias=np.zeros(4)), bits=[3])
     assert {r["hypothesis"] for r in records} >= {hypotheses.GAUSSIAN, hypotheses.COVARIANCES, hypotheses.BAYES}
     assert all(np.isfinite(r["distortion"]) for r in records)
+
+
+def test_the_misfit_grows_with_the_ratio_of_changed_decisions():
+    """Deviation of the model: misfit times ratio times flips; of a test set: by the decisions changed, which the ratio counts."""
+    plain = replace(random_problem(6, 2), counts=np.array([500, 500]), misfit=0.3, changed_ratio=1.0)
+    ask: dict = dict(scheme="symmetric", bits=[3], test_size=1000)
+    ((one,), (more,)) = (predict(x, **ask) for x in (plain, replace(plain, changed_ratio=2.5)))
+    assert one.interval_sources["model"] == pytest.approx(0.3 * one.flip_rate)
+    assert more.interval_sources["model"] == pytest.approx(0.75 * one.flip_rate)
+    noise = [(x.interval_sources["test_set"] ** 2 * 1000 + x.distortion**2) / x.flip_rate for x in (one, more)]
+    assert noise == pytest.approx([1.0, 2.5], rel=0.02)

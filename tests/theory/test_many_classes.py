@@ -5,6 +5,8 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import chi2
+from scipy.stats import t as student
 
 from simulate import run
 from simulate.generator import synthetic
@@ -15,7 +17,8 @@ from tests.support.problems import exact_flips, exact_risk, random_problem
 from tests.support.statistical import rejected
 from theory import small_steps, statistics_variance
 from theory.budget import Budget
-from theory.integrals.orthant import orthant
+from theory.integrals.line_averages import SETS
+from theory.integrals.orthant import SCRAMBLINGS, orthant
 from theory.prediction import predict
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
@@ -377,3 +380,32 @@ def test_the_error_of_the_risk_before_is_honest(K, seed):
     records = [predict(problem, scheme="symmetric", bits=[8], seed=30 * seed + i)[0] for i in range(30)]
     assert sum(abs(one.risk_before - (1 - 1 / K)) > one.risk_before_error for one in records) <= 6
     assert all(one.risk_before_error < 2e-3 for one in records)
+
+
+@pytest.mark.parametrize(
+    ("method", "errors", "sets"),
+    [
+        ("orthants", "actual", SCRAMBLINGS),
+        ("lines", "actual", SETS),
+        pytest.param("orthant_average", "expected", SCRAMBLINGS, marks=pytest.mark.slow),
+        pytest.param("line_average", "expected", SCRAMBLINGS, marks=pytest.mark.slow),
+    ],
+)
+def test_reported_errors_are_the_spread_over_seeds(method, errors, sets, seed):
+    """64 runs on other points: the variance of a number over that of its reported error is at most what chi-square allows once
+    in 10,000 (1.8; an error halved gives 2 to 6). Orthants say twice the variance that they have."""
+    problem, runs = random_problem(5, 60, K=3), 64
+    small = Budget(
+        orthant_work=1e6, line_work=1e6, random_line_work=4e6, random_line_rounds=1, pair_work=2e6, average_precision=0.1
+    )
+    question: dict = dict(scheme="symmetric", bits=[3], errors=errors, method=method, budget=small)
+    records = [predict(problem, seed=runs * seed + i, **question)[0] for i in range(runs)]
+    for value, error in (
+        ("distortion", "numerical_error"),
+        ("risk_before", "risk_before_error"),
+        ("flip_rate", "flip_rate_error"),
+    ):
+        values, said = (np.array([getattr(record, name) for record in records]) for name in (value, error))
+        quantile = student.ppf(0.975, (SETS if value == "flip_rate" and method == "orthants" else sets) - 1)  # flips by lines
+        ratio = values.var(ddof=1) / np.mean((said / quantile) ** 2)
+        assert 0.2 < ratio < chi2.ppf(1 - 1e-4, runs - 1) / (runs - 1), (value, ratio)
