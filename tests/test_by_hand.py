@@ -218,7 +218,7 @@ def test_check_of_features_that_say_nothing(kind):
 
 
 def test_the_misfit_grows_with_the_ratio_of_changed_decisions():
-    """Deviation of the model: misfit times ratio times flips; of a test set: by the decisions changed, which the ratio counts."""
+    """Deviation of the model: misfit times ratio times flips; of a test set by the decisions changed."""
     plain = replace(random_problem(6, 2), counts=np.array([500, 500]), misfit=0.3, changed_ratio=1.0)
     ask: dict = dict(scheme="symmetric", bits=[3], test_size=1000)
     ((one,), (more,)) = (predict(x, **ask) for x in (plain, replace(plain, changed_ratio=2.5)))
