@@ -46,7 +46,7 @@ def sampled(tally: Tally, index: int, request: Request, method: str) -> Record:
     changed = float((tally.made[index] + tally.mended[index]) @ priors) / tally.samples
     test_set = _test_noise(changed, distortion, request.test_size)
     n = tally.samples * len(priors)
-    seen = int(tally.flips[index].sum())
+    seen = int((tally.made[index] + tally.mended[index])[priors > 0].sum())
     interval, warnings = _interval(distortion, float(se[0]), request.confidence, seen, tally.samples)
     return Record(
         **compression_fields(layer, request.problem.source_bits),

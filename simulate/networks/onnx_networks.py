@@ -54,7 +54,7 @@ def open_onnx(file: Path | str, sample: Sample, classes: int = 0, output: str | 
         assert one is not None  # it was there before
         return one.inputs, found[first].reshape(len(x), -1)
 
-    bits = 16 if head.weights.dtype == np.float16 else 32
+    bits = {2: 16, 8: 64}.get(head.weights.dtype.itemsize, 32)
     return Network(Path(file).name, head, run_batch, bits, {}, sha256(file), graph.channels, precision)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulate.estimates import Decisions, counted
+from simulate.estimates import NORMAL_95, Decisions, counted
 from simulate.measurement import decisions
 from simulate.request import PAIRS, Request
 from simulate.samplers.base import Sampler
@@ -97,6 +97,7 @@ def _over_networks(record: Record, labels: np.ndarray, before: np.ndarray, after
         record,
         standard_error=errors[0],
         flip_rate_standard_error=errors[1],
+        flip_rate_error=NORMAL_95 * errors[1],
         interval=(record.distortion - half, record.distortion + half),
     )
 

@@ -341,3 +341,17 @@ def test_few_changes_say_little_of_their_ratio():
     assert changed_ratio(0.0, 0.0) == 1
     assert changed_ratio(4.0, 1.0) == 2.5
     assert changed_ratio(4000.0, 1000.0) == pytest.approx(4, rel=1e-2)
+
+
+def test_components_of_chosen_classes_keep_their_shares():
+    components = Components(
+        classes=np.array([0, 0, 1, 2, 2]),
+        shares=np.array([0.1, 0.9, 1.0, 0.3, 0.7]),
+        means=np.arange(5.0)[:, None],
+        covariances=np.ones((5, 1, 1)) * np.arange(1.0, 6.0)[:, None, None],
+    )
+    chosen = components.restrict(np.array([2, 0]))
+    assert chosen.classes.tolist() == [0, 0, 1, 1]
+    assert chosen.shares.tolist() == [0.3, 0.7, 0.1, 0.9]
+    assert chosen.means[:, 0].tolist() == [3.0, 4.0, 0.0, 1.0]
+    assert chosen.covariances[:, 0, 0].tolist() == [4.0, 5.0, 1.0, 2.0]

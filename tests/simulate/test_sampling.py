@@ -455,3 +455,26 @@ def test_rows_tied_at_one_width_and_not_at_another(seed):
     assert together[1].distortion == tied.distortion
     noise = np.hypot(tied.standard_error or 0, independent.standard_error or 0)
     assert abs(tied.distortion - independent.distortion) > 6 * noise
+
+
+def test_the_errors_of_a_record_are_those_of_its_counts(seed):
+    """Four classes: a test set's noise is by the decisions whose correctness changes, not by all flips."""
+    problem = random_problem(6, seed + 3, K=4)
+    (record,) = run(problem, scheme="symmetric", bits=[3], n=4 * BLOCK * 8, test_size=500, seed=seed)
+    What = compress(problem.weights, "symmetric", 3).weights
+    tally = count_known(problem, [What], seed=seed, first=0, last=8)
+    assert record.n == 4 * tally.samples
+    changed = float((tally.made[0] + tally.mended[0]) @ problem.priors) / tally.samples
+    assert changed < 0.95 * record.flip_rate
+    assert record.interval_sources["test_set"] == pytest.approx(np.sqrt((changed - record.distortion**2) / 500))
+    risk = record.risk_before
+    assert record.risk_before_error == pytest.approx(1.959964 * np.sqrt(risk * (1 - risk) / tally.samples), rel=1e-5)
+
+
+def test_flips_that_change_no_correctness_leave_an_interval():
+    """Ten classes at 16 bits: few decisions change, between wrong classes; the bound is that of a zero count."""
+    problem = synthetic(classes=10, features=10, separation=1.0, seed=3)
+    (record,) = run(problem, scheme="symmetric", bits=[16], n=20_000)
+    assert record.distortion == 0
+    samples = (record.n or 0) / 10
+    assert record.interval[1] == pytest.approx(1 - 0.05 ** (1 / samples), rel=1e-3)

@@ -302,3 +302,19 @@ def test_opposite_rows_are_tied_though_an_end_is_clipped():
     assert row_ties(0.77 * W, clipped)[0].tolist() == [0, 0]
     assert row_ties(W, compress(W, "midrise", 3))[0].tolist() == [0, 1]
     assert row_ties(W, compress(W, "midrise", 2))[0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_a_centred_head_has_opposite_rows_whatever_rounding_leaves(kind):
+    """Two rows less their mean differ from opposite ones in the last bit; so do a row and its triple, with a step a row. Rows a
+    thousandth apart are apart."""
+    W = random_problem(8, 1, K=2).weights
+    centred = (W.astype(kind) - W.astype(kind).mean(0)).astype(float)
+    centred[0] += 1e-16
+    assert 0 < np.abs(centred.sum(0)).max() < 1e-6
+    for options in ({}, {"per_channel": True}, {"group_size": 3}):
+        assert row_ties(centred, compress(centred, "symmetric", 3, **options))[1].tolist() == [1, -1]
+    scaled = np.stack([W[0], -3 * W[0]])
+    assert row_ties(scaled, compress(scaled, "symmetric", 3, per_channel=True))[1].tolist() == [1, -1]
+    assert row_ties(scaled, compress(scaled, "symmetric", 3))[0].tolist() == [0, 1]
+    assert row_ties(centred * [[1.0], [1.001]], compress(centred, "symmetric", 3))[0].tolist() == [0, 1]

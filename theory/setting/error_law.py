@@ -11,6 +11,8 @@ from jaxtyping import Float64, Int64
 
 from theory.setting.schemes import Compressed
 
+NEAR = 2e-6  # of the largest weight of a row: what computing in float32 leaves between rows that are opposite
+
 
 class UniformErrors(NamedTuple):
     """E_kj = sign_k steps_kj U_ij with i = group_k, the U independent and uniform on (-1/2, 1/2).
@@ -51,30 +53,36 @@ def independent_errors(steps: Float64[np.ndarray, "rows columns"]) -> UniformErr
     return UniformErrors(steps, np.arange(len(steps)), np.ones(len(steps)))
 
 
-def _opposite(row: np.ndarray, error: np.ndarray, other: np.ndarray) -> bool:
-    """Whether errors are opposite but at the ends of the row, where a quantizer may clip one side and not the other."""
-    inner = np.abs(row) < np.abs(row).max()
-    return bool(np.array_equal(error[inner], -other[inner]))
-
-
 def row_ties(weights: np.ndarray, layer: Compressed) -> tuple[np.ndarray, np.ndarray]:
-    """Group and sign of each row: rows whose weights over steps are the same or opposite, and whose errors are so too; rows
-    of zeros without errors have the sign 0."""
+    """Group and sign of each row: rows whose weights over steps are the same or opposite up to NEAR, and whose errors are so
+    too; rows of zeros without errors have the sign 0."""
     E = layer.weights - weights
     group, sign = np.arange(len(weights)), np.ones(len(weights))
     with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = np.where(layer.steps > 0, weights / layer.steps, 0.0) + 0.0  # -0 is 0
-        errors = np.where(layer.steps > 0, E / layer.steps, 0.0) + 0.0
-    first: dict[bytes, int] = {}
+        scaled = np.where(layer.steps > 0, weights / layer.steps, 0.0)
+        errors = np.where(layer.steps > 0, E / layer.steps, 0.0)
+    # rows that may be alike: their projections on one direction are, which are sorted
+    seen = np.abs(scaled @ np.random.default_rng(0).standard_normal(scaled.shape[1]))
+    slack = NEAR * np.sum(np.abs(scaled), 1)
+    order = np.argsort(seen, kind="stable")
+    ends = [np.searchsorted(seen[order], seen + side * 4 * slack, which) for side, which in ((-1, "left"), (1, "right"))]
     for k, row in enumerate(scaled):
         if not row.any():
             sign[k] = 0.0 if not errors[k].any() else 1.0
             continue
-        key, opposite = row.tobytes(), (-row + 0.0).tobytes()
-        if key in first:
-            group[k] = first[key]
-        elif opposite in first and _opposite(row, errors[k], errors[first[opposite]]):
-            group[k], sign[k] = first[opposite], -1.0
-        else:
-            first[key] = k
+        near = np.sort(order[ends[0][k] : ends[1][k]])
+        for j in near[(near < k) & (group[near] == near)]:
+            side = next((x for x in (1.0, -1.0) if _alike(row, x * scaled[j], errors[k], x * errors[j])), None)
+            if side is not None:
+                group[k], sign[k] = j, side
+                break
     return group, sign
+
+
+def _alike(row: np.ndarray, other: np.ndarray, error: np.ndarray, other_error: np.ndarray) -> bool:
+    """Whether two rows, and their errors, are the same up to NEAR, but for the errors at the ends of the row, where a quantizer
+    may clip one side and not the other."""
+    size = np.abs(row).max()
+    inner = np.abs(row) < (1 - NEAR) * size
+    gap = max(np.abs(row - other).max(), np.abs(error - other_error)[inner].max(initial=0.0))
+    return bool(gap <= NEAR * size)
