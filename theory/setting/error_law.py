@@ -65,12 +65,13 @@ def row_ties(weights: np.ndarray, layer: Compressed) -> tuple[np.ndarray, np.nda
     seen = np.abs(scaled @ np.random.default_rng(0).standard_normal(scaled.shape[1]))
     slack = NEAR * np.sum(np.abs(scaled), 1)
     order = np.argsort(seen, kind="stable")
-    ends = [np.searchsorted(seen[order], seen + side * 4 * slack, which) for side, which in ((-1, "left"), (1, "right"))]
+    first = np.searchsorted(seen[order], seen - 4 * slack, "left")
+    last = np.searchsorted(seen[order], seen + 4 * slack, "right")
     for k, row in enumerate(scaled):
         if not row.any():
             sign[k] = 0.0 if not errors[k].any() else 1.0
             continue
-        near = np.sort(order[ends[0][k] : ends[1][k]])
+        near = np.sort(order[first[k] : last[k]])
         for j in near[(near < k) & (group[near] == near)]:
             side = next((x for x in (1.0, -1.0) if _alike(row, x * scaled[j], errors[k], x * errors[j])), None)
             if side is not None:
