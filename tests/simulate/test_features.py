@@ -119,6 +119,7 @@ def test_halves_are_apart_and_summarized(seed):
     assert all(0 <= line["inside"] <= 1 and line["delta_2"] is not None for line in table)
 
 
+@pytest.mark.slow
 def test_all_classes_five_ways(seed):
     """Gaussian features: all predictions hold most measured distortions."""
     problem = random_problem(12, seed, K=3)

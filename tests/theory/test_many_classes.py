@@ -192,6 +192,7 @@ def test_the_distortion_of_known_layers_is_sure_to_a_hundredth_of_a_point(seed):
         assert all(one.method == "orthants" and one.numerical_error < 1e-4 for one in records)
 
 
+@pytest.mark.slow
 def test_equal_compressed_rows_by_orthants(seed):
     problem = random_problem(12, seed + 5, K=4)
     What = problem.weights[[0, 1, 1, 3]]
@@ -237,6 +238,7 @@ def test_small_distortions_are_not_lost_to_rounding(bits, seed):
     assert record.numerical_error < 0.02 * law.value
 
 
+@pytest.mark.slow
 def test_permuted_classes_and_shifted_logits(seed):
     problem = random_problem(10, seed, K=5)
     order = np.array([3, 0, 4, 1, 2])
@@ -385,7 +387,7 @@ def test_the_error_of_the_risk_before_is_honest(K, seed):
 @pytest.mark.parametrize(
     ("method", "errors", "sets"),
     [
-        ("orthants", "actual", SCRAMBLINGS),
+        pytest.param("orthants", "actual", SCRAMBLINGS, marks=pytest.mark.slow),
         ("lines", "actual", SETS),
         pytest.param("orthant_average", "expected", SCRAMBLINGS, marks=pytest.mark.slow),
         pytest.param("line_average", "expected", SCRAMBLINGS, marks=pytest.mark.slow),
