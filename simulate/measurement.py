@@ -34,7 +34,7 @@ def measure_layers(
         features: of the samples. subject: those, or others of the same layer, by which it is compressed (mean feature, range of
             the inputs). asked: the question.
     """
-    before = decisions(features, features.weights)
+    before = decisions(features, features.weights, features.bias)
     records, weights = [], asked.of(subject).weights
     for layer in layers_of(list(plans), weights):
         seen = Decisions(features.labels, before, _after(features, subject, asked, layer), features.class_numbers)
@@ -52,13 +52,13 @@ def _after(features: Features, subject: Problem | Features, asked: Question, lay
         return decide(integer.sums(subject, layer, codes, asked.activation_bits, asked.bias_correction))
     What, bias = layer.weights, layer.weights[:, -1] if asked.bias else subject.bias
     bias = bias + asked.correction(subject, What)
-    return decisions(replace(features, bias=bias), What[:, : features.features.shape[1]])
+    return decisions(features, What[:, : features.features.shape[1]], bias)
 
 
-def decisions(features: Features, weights: np.ndarray) -> np.ndarray:
-    """(n,) decisions of the head with these weights and the bias as held, computed in float64 by blocks of rows."""
+def decisions(features: Features, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """(n,) decisions of the head with these weights and this bias, computed in float64 by blocks of rows."""
     parts = [
-        decide(features.features[i : i + ROWS].astype(np.float64) @ weights.T + features.bias)
+        decide(features.features[i : i + ROWS].astype(np.float64) @ weights.T + bias)
         for i in range(0, len(features.features), ROWS)
     ]
     return np.concatenate(parts)

@@ -56,7 +56,7 @@ def integer_pairs(request: Request, n: int, method: str) -> list[Record]:
         z, y = draw(problem, CHUNK, rng)
         features = Features(features=z, labels=y, weights=problem.weights, bias=problem.bias)
         labels.append(y.astype(np.int32))
-        before.append(decisions(features, problem.weights).astype(np.int32))
+        before.append(decisions(features, problem.weights, problem.bias).astype(np.int32))
         codes = integer.codes(problem, z, activation_bits)
         for found, layer in zip(after, layers, strict=True):
             if request.errors == "actual":

@@ -13,7 +13,6 @@ from scipy.special import ndtr
 
 from simulate import run
 from simulate.experiments.averaging import distortions
-from simulate.generator import synthetic
 from simulate.sampling import paired_counting
 from simulate.sampling.blocks import BLOCK, key_of
 from simulate.sampling.paired_counting import brute_force, count_grid, count_known, nothing
@@ -21,8 +20,7 @@ from simulate.sampling.random_networks import count_networks
 from tests.support.problems import exact_flips, random_problem
 from tests.support.statistical import design, rejected
 from theory.prediction import predict
-from theory.setting.error_law import independent_errors, uniform_errors
-from theory.setting.errors import InputError
+from theory.setting.error_law import independent_errors
 from theory.setting.problem import Problem, margin
 from theory.setting.schemes import compress
 
@@ -309,17 +307,6 @@ def test_widths_counted_together_keep_the_ties_each_has_alone():
         assert abs(record.distortion - predicted.distortion) < 4 * record.standard_error
 
 
-def test_run_goes_on_until_the_standard_error_is_met():
-    problem = random_problem(5, 2)
-    (rough,) = run(problem, scheme="symmetric", bits=[3], n=20_000)
-    (fine,) = run(problem, scheme="symmetric", bits=[3], standard_error=5e-5)
-    assert fine.standard_error is not None
-    assert rough.standard_error is not None
-    assert fine.standard_error <= 5.2e-5 < rough.standard_error
-    assert fine.n is not None
-    assert fine.n > 2_000_000
-
-
 def test_the_networks_asked_for_are_drawn():
     problem = random_problem(5, 2)
     for networks, n in ((600, None), (4096, None), (3000, 100_000)):
@@ -335,36 +322,6 @@ def test_same_fields_as_a_prediction():
     assert estimate.rate == prediction.rate
     assert estimate.n is not None
     assert estimate.n >= 100_000
-
-
-def test_a_zero_count_is_a_bound_not_a_certainty():
-    problem = random_problem(5, 2)
-    (record,) = run(problem, scheme="symmetric", bits=[16], n=2000)
-    assert record.distortion == 0
-    samples = (record.n or 0) / 2
-    assert record.interval[1] == pytest.approx(1 - 0.05 ** (1 / samples), rel=1e-3)  # Clopper-Pearson, one-sided, no event
-    assert record.warnings
-
-
-def test_run_options_are_checked():
-    problem = random_problem(3, 0)
-    question: dict
-    for question, named in (
-        ({"n": 0}, "n"),
-        ({"n": 5, "standard_error": 0.1}, "both"),
-        ({"standard_error": 2.0}, "standard_error"),
-        ({"standard_error": 1e-9}, "1e-09 needs some .e.1. feature vectors"),
-        ({"standard_error": 1e-9, "method": "conditional"}, "1e-09 needs some .e.1. feature vectors"),
-        ({"standard_error": 1e-9, "errors": "expected"}, "1e-09 needs some .e.1. feature vectors"),
-        ({"networks": 10**12, "errors": "expected"}, "at most 1e.09, got 1e.12"),
-        ({"n": 10**10, "scheme": "integer", "activation_bits": 8}, "at most 1e.08"),
-        ({"networks": 5}, "networks"),
-        ({"errors": "no"}, "errors"),
-        ({"method": "random_networks"}, "expected one of reduced_pairs, conditional"),
-        ({"seed": -1}, "seed"),
-    ):
-        with pytest.raises(InputError, match=named):
-            run(problem, **{"scheme": "symmetric", "bits": [3], **question})
 
 
 def test_more_classes_random_networks_against_brute_force(seed):
@@ -435,46 +392,3 @@ def test_one_and_two_devices_count_the_same():
             np.testing.assert_array_equal(a, b)
         for a, b in zip(one[6:], two[6:], strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12)
-
-
-def test_rows_tied_at_one_width_and_not_at_another(seed):
-    """Opposite rows under ``midrise``: an entry that lies between two levels from 3 bits on is rounded up in both rows."""
-    rng = np.random.default_rng(seed)
-    row = np.concatenate([[1.0, 0.25], rng.uniform(-0.9, 0.9, 6)])
-    problem = synthetic(means=np.stack([row, -row]), covariance=np.eye(8))
-    problem = replace(problem, weights=np.stack([row, -row]), bias=np.zeros(2))
-    widths = (3, 2, 4)
-    layers = [compress(problem.weights, "midrise", width) for width in widths]
-    assert [uniform_errors(problem.weights, layer).tied for layer in layers] == [False, True, False]
-    ask: dict = dict(scheme="midrise", errors="expected", n=2_000_000, seed=seed)  # the two are 12 deviations apart
-    together = run(problem, bits=widths, **ask)
-    assert [one.bits for one in together] == list(widths)
-    for one, said in zip(together, predict(problem, bits=widths, scheme="midrise", errors="expected"), strict=True):
-        assert abs(one.distortion - said.distortion) < 4.5 * np.hypot(one.standard_error or 0.0, said.numerical_error / 2)
-    (tied,), (independent,) = run(problem, bits=[2], **ask), run(problem, bits=[2], row_errors="independent", **ask)
-    assert together[1].distortion == tied.distortion
-    noise = np.hypot(tied.standard_error or 0, independent.standard_error or 0)
-    assert abs(tied.distortion - independent.distortion) > 6 * noise
-
-
-def test_the_errors_of_a_record_are_those_of_its_counts(seed):
-    """Four classes: a test set's noise is by the decisions whose correctness changes, not by all flips."""
-    problem = random_problem(6, seed + 3, K=4)
-    (record,) = run(problem, scheme="symmetric", bits=[3], n=4 * BLOCK * 8, test_size=500, seed=seed)
-    What = compress(problem.weights, "symmetric", 3).weights
-    tally = count_known(problem, [What], seed=seed, first=0, last=8)
-    assert record.n == 4 * tally.samples
-    changed = float((tally.made[0] + tally.mended[0]) @ problem.priors) / tally.samples
-    assert changed < 0.95 * record.flip_rate
-    assert record.interval_sources["test_set"] == pytest.approx(np.sqrt((changed - record.distortion**2) / 500))
-    risk = record.risk_before
-    assert record.risk_before_error == pytest.approx(1.959964 * np.sqrt(risk * (1 - risk) / tally.samples), rel=1e-5)
-
-
-def test_flips_that_change_no_correctness_leave_an_interval():
-    """Ten classes at 16 bits: few decisions change, between wrong classes; the bound is that of a zero count."""
-    problem = synthetic(classes=10, features=10, separation=1.0, seed=3)
-    (record,) = run(problem, scheme="symmetric", bits=[16], n=20_000)
-    assert record.distortion == 0
-    samples = (record.n or 0) / 10
-    assert record.interval[1] == pytest.approx(1 - 0.05 ** (1 / samples), rel=1e-3)
