@@ -32,19 +32,11 @@ def sampled(tally: Tally, index: int, request: Request, method: str) -> Record:
     se = np.sqrt(np.maximum(variance, 0) / tally.units)
     within = tally.samples // tally.units
     network = 0.0
-    if within > 1:  # variance over networks, sampling noise removed
-        network = float(
-            np.sqrt(
-                max(
-                    0.0,
-                    (within * tally.squares[index, 0] / tally.units - tally.sample_squares[index] / tally.samples)
-                    / (within - 1)
-                    - distortion**2,
-                )
-            )
-        )
+    if within > 1:
+        squares = float(tally.squares[index, 0]) / tally.units, float(tally.sample_squares[index]) / tally.samples
+        network = network_spread(*squares, distortion, within)
     changed = float((tally.made[index] + tally.mended[index]) @ priors) / tally.samples
-    test_set = _test_noise(changed, distortion, request.test_size)
+    test_set = test_noise(changed, distortion, request.test_size)
     n = tally.samples * len(priors)
     seen = int((tally.made[index] + tally.mended[index])[priors > 0].sum())
     interval, warnings = _interval(distortion, float(se[0]), request.confidence, seen, tally.samples)
@@ -66,7 +58,7 @@ def sampled(tally: Tally, index: int, request: Request, method: str) -> Record:
         standard_error=float(se[0]),
         flip_rate_standard_error=float(se[1]),
         n=n,
-        warnings=[*warnings, *_remarks(request, layer)],
+        warnings=[*warnings, *remarks_of(request, layer)],
         provenance=request.provenance,
     )
 
@@ -79,7 +71,7 @@ def averaged(sums: Lines, index: int, request: Request, method: str) -> Record:
     variance = sums.squares[index] / sums.lines - np.array([distortion, flip_rate]) ** 2
     se = np.sqrt(np.maximum(variance, 0) / (sums.lines - 1))
     half = _quantile(request.confidence) * float(se[0])
-    test_set = _test_noise(flip_rate, distortion, request.test_size)
+    test_set = test_noise(flip_rate, distortion, request.test_size)
     return Record(
         **compression_fields(layer, request.problem.source_bits),
         errors=request.errors,
@@ -98,15 +90,21 @@ def averaged(sums: Lines, index: int, request: Request, method: str) -> Record:
         standard_error=float(se[0]),
         flip_rate_standard_error=float(se[1]),
         n=sums.lines * len(priors),
-        warnings=_remarks(request, layer),
+        warnings=remarks_of(request, layer),
         provenance=request.provenance,
     )
 
 
-def _remarks(request: Request, layer: Compressed) -> list[str]:
+def remarks_of(request: Request, layer: Compressed) -> list[str]:
     problem = request.problem
     names = problem.class_numbers
     return remarks(problem.weights, layer, problem.source_bits, bias_column=request.question.bias, class_numbers=names)
+
+
+def network_spread(of_networks: float, of_samples: float, distortion: float, each: int) -> float:
+    """Standard deviation of the distortion over networks, the noise of ``each`` samples removed, from the mean squares of the
+    networks' means and of their samples."""
+    return float(np.sqrt(max(0.0, (each * of_networks - of_samples) / (each - 1) - distortion**2)))
 
 
 def paired_error(made: int, mended: int, n: int) -> float:
@@ -175,7 +173,7 @@ def _share_error(share: float, n: int) -> float:
     return NORMAL_95 * float(np.sqrt(max(share * (1 - share), 0.0) / n))
 
 
-def _test_noise(changed: float, distortion: float, test_size: int | None) -> float:
+def test_noise(changed: float, distortion: float, test_size: int | None) -> float:
     """What a test set of so many samples adds to a distortion, a share of which changes in correctness."""
     return 0.0 if test_size is None else float(np.sqrt(max(changed - distortion**2, 0.0) / test_size))
 

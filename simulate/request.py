@@ -49,11 +49,11 @@ class Request:
         return [uniform_errors(self.problem.weights, layer, tied=self.tied) for layer in self.layers]
 
     def by_ties(self) -> list[list[int]]:
-        """Indices of the layers whose rows are tied in the same way, which can share their uniforms: which rows are tied can
-        depend on the width."""
-        alike: dict[tuple[int, ...], list[int]] = {}
+        """Indices of the layers whose rows are tied in the same way, which can share their uniforms: which rows are tied, and
+        whether entry by entry, can depend on the width."""
+        alike: dict[tuple, list[int]] = {}
         for i, errors in enumerate(self.uniform_errors):
-            alike.setdefault(tuple(map(int, errors.group)), []).append(i)
+            alike.setdefault((errors.wide.shape, *map(int, errors.group)), []).append(i)
         return list(alike.values())
 
     def only(self, indices: list[int]) -> "Request":

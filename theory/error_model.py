@@ -18,7 +18,7 @@ QUIETEST = 1e-3  # of the loudest column: one without errors is given so much, s
 
 class ErrorModel(NamedTuple):
     """Random layers mean + eps, eps_kj uniform with standard deviation rows_kj columns_j, independent but for rows that are
-    tied: mean (K, d), rows (K, 1) or (K, d), columns (d,); ``group`` and ``sign`` (K,) as in
+    tied: mean (K, d), rows (K, 1) or (K, d), columns (d,); ``group`` (K,) and ``sign`` (K, 1) or (K, d) as in
     :class:`theory.setting.error_law.UniformErrors`. ``scope`` is "uniform", "layer", "row" or "column"."""
 
     scope: str
@@ -26,7 +26,7 @@ class ErrorModel(NamedTuple):
     rows: Float64[np.ndarray, "K columns"]
     columns: Float64[np.ndarray, " d"]
     group: Int64[np.ndarray, " K"]
-    sign: Float64[np.ndarray, " K"]
+    sign: Float64[np.ndarray, "K signs"]
 
     @property
     def tied(self) -> bool:
@@ -36,7 +36,7 @@ class ErrorModel(NamedTuple):
 
 def independent(scope: str, mean: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> ErrorModel:
     """A model whose rows (K, 1 or d) are independent."""
-    return ErrorModel(scope, mean, rows, columns, np.arange(len(mean)), np.ones(len(mean)))
+    return ErrorModel(scope, mean, rows, columns, np.arange(len(mean)), np.ones((len(mean), 1)))
 
 
 def uniform(weights: np.ndarray, errors: UniformErrors) -> ErrorModel:

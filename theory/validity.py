@@ -149,12 +149,11 @@ def _error_model(
 
     E = layer.weights - problem.weights
     known = tied and uniform_errors(problem.weights, layer).tied  # then the prediction has it
-    if len(E) == 2 and not known and layer.granularity != "group":
+    if len(E) == 2 and not known:
         power = np.sqrt(np.sum(E[0] ** 2) * np.sum(E[1] ** 2))
         correlation = float(E[0] @ E[1] / power) if power > 0 else 0.0
         if opposite(problem) or abs(correlation) > max(CORRELATED, 4 / np.sqrt(problem.features)):
-            steps = layer.steps[:, 0]
-            scale = 1 - correlation * 2 * steps[0] * steps[1] / np.sum(steps**2)
+            scale = 1 - correlation * 2 * float(np.mean(layer.steps[0] * layer.steps[1]) / np.mean(np.sum(layer.steps**2, 0)))
             found.append(
                 f"the errors of the two rows are correlated ({correlation:+.2f} in this layer), not independent: with "
                 f"that correlation {instead(scale)}"

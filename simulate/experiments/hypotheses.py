@@ -252,7 +252,7 @@ def _error_effects(base: _Base) -> dict[str, tuple[float, Change | None]]:
         effects[ROWS] = base.other(model._replace(rows=rows * np.sqrt(max(0.0, 1 - r))), 1 / np.sqrt(d * K * (K - 1) / 2))
     mean, bias = two_rows(W, features.bias)
     logits = base.z @ mean.T + bias
-    counted, _ = logit_noise.by_networks(base.z, logits, model, features.labels, decide(logits), base.seed)
+    counted = logit_noise.by_networks(base.z, logits, model, features.labels, decide(logits), base.seed).distortion
     pairs = counted.reshape(-1, 2).mean(1)
     effects[NOISE] = base.distortion, Change(float(pairs.mean()) - base.distortion, _error(pairs))
     return effects

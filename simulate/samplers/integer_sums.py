@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulate.estimates import NORMAL_95, Decisions, counted
+from simulate.estimates import NORMAL_95, Decisions, counted, network_spread, remarks_of, test_noise
 from simulate.measurement import decisions
 from simulate.request import PAIRS, Request
 from simulate.samplers.base import Sampler
@@ -68,7 +68,10 @@ def integer_pairs(request: Request, n: int, method: str) -> list[Record]:
     for found, layer in zip(after, layers, strict=True):
         decisions_of = Decisions(y, clean, np.concatenate(found), problem.class_numbers)
         record = counted(decisions_of, layer, problem.source_bits, request.confidence, request.provenance)
-        records.append(replace(record, errors=request.errors, method=method))
+        changed = (record.provenance["made"] + record.provenance["mended"]) / len(y)
+        sources = record.interval_sources | {"test_set": test_noise(changed, record.distortion, request.test_size)}
+        warnings = [*record.warnings, *remarks_of(request, layer)]
+        records.append(replace(record, errors=request.errors, method=method, interval_sources=sources, warnings=warnings))
     if request.errors == "actual":
         return records
     return [_over_networks(record, y, clean, np.concatenate(found)) for record, found in zip(records, after, strict=True)]
@@ -89,7 +92,9 @@ def _networks(request: Request, layer: Compressed, codes: np.ndarray, rng: np.ra
 
 
 def _over_networks(record: Record, labels: np.ndarray, before: np.ndarray, after: np.ndarray) -> Record:
-    shift = ((after != labels).astype(float) - (before != labels)).reshape(-1, EACH).mean(1)
+    change = (after != labels).astype(float) - (before != labels)
+    shift = change.reshape(-1, EACH).mean(1)
+    network = network_spread(float(np.mean(shift**2)), float(np.mean(change**2)), record.distortion, EACH)
     flips = (after != before).reshape(-1, EACH).mean(1)
     errors = [float(x.std(ddof=1) / np.sqrt(len(x))) for x in (shift, flips)]
     half = (record.interval[1] - record.interval[0]) / 2 * errors[0] / max(record.standard_error or 0.0, 1e-300)
@@ -99,6 +104,7 @@ def _over_networks(record: Record, labels: np.ndarray, before: np.ndarray, after
         flip_rate_standard_error=errors[1],
         flip_rate_error=NORMAL_95 * errors[1],
         interval=(record.distortion - half, record.distortion + half),
+        interval_sources=record.interval_sources | {"network": network},
     )
 
 

@@ -37,15 +37,15 @@ def test_run_options_are_checked():
             run(problem, **{"scheme": "symmetric", "bits": [3], **question})
 
 
-def test_rows_tied_at_one_width_and_not_at_another(seed):
-    """Opposite rows under ``midrise``: an entry that lies between two levels from 3 bits on is rounded up in both rows."""
+def test_rows_tied_at_one_width_and_entry_by_entry_at_another(seed):
+    """Opposite rows under ``midrise``: entries that lie between two levels from 3 bits on are rounded up in both rows."""
     rng = np.random.default_rng(seed)
-    row = np.concatenate([[1.0, 0.25], rng.uniform(-0.9, 0.9, 6)])
+    row = np.concatenate([[1.0, 0.25, -0.75, 0.5], rng.uniform(-0.9, 0.9, 4)])
     problem = synthetic(means=np.stack([row, -row]), covariance=np.eye(8))
     problem = replace(problem, weights=np.stack([row, -row]), bias=np.zeros(2))
     widths = (3, 2, 4)
     layers = [compress(problem.weights, "midrise", width) for width in widths]
-    assert [uniform_errors(problem.weights, layer).tied for layer in layers] == [False, True, False]
+    assert [uniform_errors(problem.weights, layer).wide.shape for layer in layers] == [(2, 8), (2, 8), (2, 8)]
     ask: dict = dict(scheme="midrise", errors="expected", n=2_000_000, seed=seed)  # the two are 12 deviations apart
     together = run(problem, bits=widths, **ask)
     assert [one.bits for one in together] == list(widths)
@@ -98,3 +98,22 @@ def test_a_zero_count_is_a_bound_not_a_certainty():
     samples = (record.n or 0) / 2
     assert record.interval[1] == pytest.approx(1 - 0.05 ** (1 / samples), rel=1e-3)  # Clopper-Pearson, one-sided, no event
     assert record.warnings
+
+
+@pytest.mark.parametrize("errors", ["actual", "expected"])
+def test_sources_and_remarks_of_integer_layers_are_those_of_others(errors, seed):
+    """16 bits of the inputs: as ``affine``; the noise of a test set where one is asked for, the spread of single networks."""
+    problem = synthetic(classes=4, features=6, separation=2.5, layer="perturbed", seed=seed)
+    ask: dict = dict(bits=[3], errors=errors, n=400_000, seed=seed)
+    (plain,) = run(problem, scheme="affine", test_size=500, **ask)
+    (record,) = run(problem, scheme="integer", activation_bits=16, test_size=500, **ask)
+    (without,) = run(problem, scheme="integer", activation_bits=16, **ask)
+    sources = record.interval_sources
+    assert without.interval_sources == sources | {"test_set": 0.0}
+    assert sources["test_set"] == pytest.approx(plain.interval_sources["test_set"], rel=0.05)
+    assert sources["network"] == pytest.approx(plain.interval_sources["network"], rel=0.2)
+    alike = replace(problem, weights=problem.weights * [[1], [1], [1], [1e-6]])
+    question: dict = dict(bits=[2], n=1000, seed=seed)
+    said = run(alike, scheme="affine", **question)[0], run(alike, scheme="integer", activation_bits=16, **question)[0]
+    assert said[0].warnings
+    assert said[0].warnings == said[1].warnings

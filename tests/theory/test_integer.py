@@ -22,6 +22,7 @@ from theory.setting.features import Features
 from theory.setting.files import read_statistics, write_statistics
 from theory.setting.problem import Problem
 from theory.setting.question import question
+from theory.setting.record import Record
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
@@ -87,6 +88,21 @@ def test_predicted_as_simulated(errors, seed):
     assert rejected(np.array(z)) == 0, z
     assert np.abs(coarse).max() < 2
     assert rejected(np.array(ignored)) > 4
+
+
+def test_flips_of_random_layers_whose_rows_are_tied(seed):
+    """Three classes, two of them opposite: flips as counted; those of independent errors are not."""
+    problem = synthetic(classes=3, features=24, separation=2.5, seed=seed)
+    problem = replace(problem, weights=np.stack([problem.weights[0], -problem.weights[0], problem.weights[2]]))
+    asked: dict = dict(scheme="integer", bits=[2], activation_bits=8, errors="expected", seed=seed)
+    (seen,), (said,) = run(problem, n=400_000, **asked), predict(problem, **asked)
+    (independent,) = predict(problem, row_errors="independent", **asked)
+
+    def noise(one: Record) -> float:
+        return float(np.hypot(seen.flip_rate_standard_error or 0.0, (one.flip_rate_error or 0.0) / 1.96))
+
+    assert abs(said.flip_rate - seen.flip_rate) < 4.5 * noise(said)
+    assert abs(independent.flip_rate - seen.flip_rate) > 4.5 * noise(independent)
 
 
 def test_the_noise_of_the_inputs_is_correlated_across_classes(seed):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
+from scipy.special import stdtrit
 
 from theory.error_model import ErrorModel
 from theory.integrals.orthant import Phi
@@ -84,7 +85,7 @@ def deviations_of(z: np.ndarray, model: ErrorModel) -> np.ndarray:
     the difference, and of one row (n, 1) its own."""
     rows = model.rows
     if len(rows) == 2 and model.tied:
-        rows = np.abs(model.sign[1] * model.rows[1:] - model.sign[0] * model.rows[:1])
+        rows = np.abs(model.sign[1:] * model.rows[1:] - model.sign[:1] * model.rows[:1])
     elif len(rows) == 2:
         rows = np.sqrt(np.sum(rows**2, 0, keepdims=True))
     if rows.shape[1] == 1:
@@ -108,22 +109,26 @@ class NoiseAverage(NamedTuple):
 
 
 def expected(features: Features, model: ErrorModel, *, seed: int = 0) -> NoiseAverage:
-    """What random layers do on average on these samples, beside the clean layer. Of more than two classes rows must not be
-    tied."""
+    """What random layers do on average on these samples, beside the clean layer: the noise of the logits integrated out, or
+    where rows of more than two classes are tied, so that their logits share it, counted on networks drawn."""
     z, labels, K = features.features.astype(np.float64), features.labels, features.classes
     mean, bias = two_rows(model.mean, features.bias)
     logits, deviations = z @ mean.T + bias, deviations_of(z, model)
     clean = decide(z @ features.weights.T + features.bias)
-    right, error_right = decided(logits, deviations, labels)
-    same, error_same = decided(logits, deviations, clean)
+    drawn = by_networks(z * model.columns, logits, model, labels, clean, seed)
+    if K > 2 and model.tied:
+        right, same = drawn.right, drawn.same
+        error_right, error_same = (_error_95(of_network) for of_network in (drawn.distortion, drawn.flips))
+    else:
+        right, error_right = decided(logits, deviations, labels)
+        same, error_same = decided(logits, deviations, clean)
     change = (clean == labels) - right
     counts = np.maximum(np.bincount(labels, minlength=K), 1)
 
     def by_class(x: np.ndarray) -> np.ndarray:
         return np.bincount(labels, weights=x, minlength=K) / counts
 
-    draws, changed = by_networks(z * model.columns, logits, model, labels, clean, seed)
-    n = len(labels)
+    draws, changed, n = drawn.distortion, drawn.changed, len(labels)
     noise = max(float(np.mean(changed - draws**2)) - float(change.var()), 0.0) / n  # of one network's D beyond the average's
     # the variance over networks is not below what so many draws can tell from none
     share = np.sqrt(max(np.sqrt(2 / len(draws)), 1 - noise / max(draws.var(), 1e-300)))
@@ -139,9 +144,20 @@ def expected(features: Features, model: ErrorModel, *, seed: int = 0) -> NoiseAv
     )
 
 
-def by_networks(z, logits, model: ErrorModel, labels, clean, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distortion and share of changed correctness (draws,) of networks of uniform errors, counted, in antithetic pairs one
-    after the other. In float32, samples along the minor axis; the clean decision is the given one.
+class Networks(NamedTuple):
+    """What networks drawn, in antithetic pairs one after the other, decide: distortion, share of changed correctness and flips
+    of each (draws,); the share of them that decides the label of each sample, and what the clean layer decides (n,)."""
+
+    distortion: np.ndarray
+    changed: np.ndarray
+    flips: np.ndarray
+    right: np.ndarray
+    same: np.ndarray
+
+
+def by_networks(z, logits, model: ErrorModel, labels, clean, seed: int) -> Networks:
+    """Networks of uniform errors, their decisions counted. In float32, samples along the minor axis; the clean decision is the
+    given one.
 
     Args:
         z: (n, d), each column times the standard deviation of its errors. logits: (n, K) before noise. model: of the errors.
@@ -150,25 +166,36 @@ def by_networks(z, logits, model: ErrorModel, labels, clean, seed: int) -> tuple
     (n, d), K = z.shape, logits.shape[1]
     rows, group, sign = model.rows, model.group, model.sign
     if len(rows) == 1:  # one output: a first row of zeros, without errors
-        rows, group, sign = np.concatenate([0 * rows, rows]), np.arange(2), np.array([0.0, sign[0]])
+        rows, group, sign = np.concatenate([0 * rows, rows]), np.arange(2), np.concatenate([0 * sign, sign])
     pairs = int(np.clip(DRAW_WORK / (2 * n * d * K), 16, DRAWS // 2))
-    wide = (np.sqrt(12) * sign[:, None] * rows).astype(np.float32)
+    wide = (np.sqrt(12) * sign * rows).astype(np.float32)
     E = (np.random.default_rng([seed, 8]).random((pairs, K, d), np.float32) - 0.5)[:, group] * wide
-    given = (jnp.asarray(x) for x in (E, z.T.astype(np.float32), logits.T.astype(np.float32), labels, clean == labels))
-    made, mended = np.asarray(_count_pairs(*given), float).reshape(-1, 2).T / n
-    return made - mended, made + mended
+    given = (jnp.asarray(x) for x in (E, z.T.astype(np.float32), logits.T.astype(np.float32), labels, clean))
+    (right, same), counts = _count_pairs(*given)
+    made, mended, flips = np.asarray(counts, float).reshape(-1, 3).T / n
+    return Networks(made - mended, made + mended, flips, *(np.asarray(x, float) / (2 * pairs) for x in (right, same)))
 
 
 @jax.jit
-def _count_pairs(E, z, logits, labels, before):
-    """(pairs, 2, 2): errors made and mended by W + E and by W - E."""
+def _count_pairs(E, z, logits, labels, clean):
+    """Of W + E and W - E: how many decide the label of each sample, and the clean decision (n,); and of each errors made and
+    mended, and decisions changed (pairs, 2, 3)."""
+    before = clean == labels
 
-    def pair(e):
-        noise = jnp.matmul(e, z, precision=jax.lax.Precision.HIGHEST)
-        counts = []
+    def pair(totals, e):
+        noise, counts = jnp.matmul(e, z, precision=jax.lax.Precision.HIGHEST), []
         for noisy in (logits + noise, logits - noise):
-            after = jnp.argmax(noisy, 0) == labels
-            counts.append(jnp.stack([jnp.sum(before & ~after), jnp.sum(~before & after)]))
-        return jnp.stack(counts)
+            decided = jnp.argmax(noisy, 0)
+            after, same = decided == labels, decided == clean
+            totals = tuple(total + x.astype(jnp.int32) for total, x in zip(totals, (after, same), strict=True))
+            counts.append(jnp.stack([jnp.sum(before & ~after), jnp.sum(~before & after), jnp.sum(~same)]))
+        return totals, jnp.stack(counts)
 
-    return jax.lax.map(pair, E)
+    nothing = jnp.zeros(len(labels), jnp.int32)
+    return jax.lax.scan(pair, (nothing, nothing), E)
+
+
+def _error_95(of_networks: np.ndarray) -> float:
+    """Half-width of the average over networks drawn in pairs."""
+    pairs = of_networks.reshape(-1, 2).mean(1)
+    return float(stdtrit(len(pairs) - 1, 0.975) * pairs.std(ddof=1) / np.sqrt(len(pairs)))

@@ -87,7 +87,7 @@ def serves(problem: Problem, errors: UniformErrors) -> bool:
     all differ and have independent errors, their steps by less than UNEQUAL times and one a row, at most MOST classes and LEAST
     features or more."""
     (K, d), steps = problem.weights.shape, errors.steps
-    if steps.shape[1] > 1 or errors.tied or not errors.sign.all():
+    if errors.wide.shape[1] > 1 or errors.tied or not errors.sign.all():
         return False
     if not 0 < steps.max() <= UNEQUAL * steps.min():
         return False

@@ -14,13 +14,12 @@ from theory.setting.problem import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class OwnNoise(Method):
-    """The noise of each logit Gaussian given the features; exact for two classes but for that."""
+    """The noise of each logit Gaussian given the features; exact for two classes but for that. Of more whose rows are tied
+    networks are drawn."""
 
     def refuses(self, case):
         if isinstance(case.given, Features) and not case.given.labelled:
             return "labels"
-        if case.given.classes > 2 and any(case.error_model(layer).tied for layer in case.layers):
-            return "rows that are not equal or opposite (or --row-errors independent)"
         gaussian = isinstance(case.given, Problem) and case.given.components is None
         if gaussian and case.errors == "expected":
             return "features, mixtures, or errors adapted to the layer"
@@ -70,7 +69,13 @@ def integer_errors(model, constant: np.ndarray):
     """An error model of a layer as one of the inputs (z, u, 1) of :func:`theory.setting.integer.expected`."""
     K, d = model.mean.shape
     mean = np.concatenate([np.zeros((K, d)), model.mean, constant[:, None]], 1)
-    return model._replace(mean=mean, columns=np.concatenate([np.zeros(d), model.columns, np.zeros(1)]))
+    others = {name: _widened(getattr(model, name)) for name in ("rows", "sign")}
+    return model._replace(mean=mean, columns=np.concatenate([np.zeros(d), model.columns, np.zeros(1)]), **others)
+
+
+def _widened(by_entry: np.ndarray) -> np.ndarray:
+    """What each entry of W has, (K, 1) or (K, d), for one of the inputs (z, u, 1): the others have no errors."""
+    return by_entry if by_entry.shape[1] == 1 else np.pad(by_entry, [(0, 0), (by_entry.shape[1], 1)])
 
 
 METHODS = (
