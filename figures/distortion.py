@@ -17,6 +17,7 @@ from theory.setting.schemes import compress
 
 NAME = "distortion"
 FEATURES, BITS, LAYERS = (8, 64, 512), (2, 3, 4, 5, 6, 7, 8), ("optimal", "perturbed")
+SAMPLES = 1_000_000  # feature vectors counted
 
 
 def problem_of(d: int, layer: str, seed: int):
@@ -31,7 +32,7 @@ def compute(
     features: Sequence[int] = FEATURES,
     bits: Sequence[int] = BITS,
     layers: Sequence[str] = LAYERS,
-    n: int | None = None,
+    n: int = SAMPLES,
     averaged_work: int = 2**22,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The numbers behind the figure, and the rows of the comparison; ``n`` samples counted, ``averaged_work`` over the features

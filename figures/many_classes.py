@@ -13,7 +13,7 @@ from simulate.generator import synthetic
 from theory.prediction import predict
 
 NAME = "many_classes"
-PROBLEMS = ((3, 16, 10_000_000), (10, 64, 10_000_000), (100, 128, 2_000_000))  # classes, features, samples counted
+PROBLEMS = ((3, 16, 4_000_000), (10, 64, 4_000_000), (100, 128, 1_000_000))  # classes, features, samples counted
 BITS = (2, 3, 4, 5, 6)
 
 

@@ -93,8 +93,7 @@ def mine(
     write_csv(folder / f"{NAME}.csv", rows, [*COLUMNS, *NONE])
     with matplotlib.rc_context(style.rc()):
         figure = draw(predicted, seen, f"predicted {name}", how)
-        figure.savefig(folder / f"{NAME}.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / f"{NAME}.png")
+        style.save(figure, folder / NAME)
         plt.close(figure)
     return rows
 

@@ -51,6 +51,7 @@ def compute(
     values, errors = sums.distortion(layer.priors)
     laws = small_steps(layer, steps[-1], seed=seed)
     predictions, counted = predict(layer, budget=QUICK, **question), run(layer, n=n, **question)
+    books = textbook(layer, steps, seed=seed)
     for i, (one, seen) in enumerate(zip(predictions, counted, strict=True)):
         ratio = float(steps[i, 0] / steps[-1, 0])
         table.append(
@@ -63,7 +64,7 @@ def compute(
                 "standard_error": errors[i],
                 "predict": one.distortion,
                 "square_law": laws.distortion.value * ratio**2,
-                **textbook(layer, steps[i], seed=seed),
+                **books[i],
                 "flips": one.flip_rate,
                 "flip_law": laws.flips.value * ratio,
                 "counted_flips": seen.flip_rate,

@@ -49,7 +49,7 @@ def many_accuracy(
             [compress(problem.weights, "symmetric", b, per_channel=question["per_channel"]).steps[:, 0] for b in bits]
         )
         how, values, errors = reference(problem, steps, seed=seed + 1)
-        records = predict(problem, seed=seed, **question)
+        records, books = predict(problem, seed=seed, **question), textbook(problem, steps, seed=seed)
         law = float(small_steps(problem, steps[0], seed=seed).distortion.value)
         for i, one in enumerate(records):
             spread, gap = one.interval_sources["network"], abs(one.distortion - values[i])
@@ -69,7 +69,7 @@ def many_accuracy(
                     "predict_error": one.numerical_error,
                     "allowed": bool(gap <= max(5e-3 * abs(values[i]), 2e-3 * spread)),
                     "square_law": law * float(steps[i, 0] / steps[0, 0]) ** 2,
-                    **textbook(problem, steps[i], seed=seed),
+                    **books[i],
                 }
             )
     return rows

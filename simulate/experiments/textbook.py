@@ -16,17 +16,15 @@ SAMPLES = 2**13  # features behind Sakr's bounds
 WORK = 2e7  # factors of the orthants
 
 
-def textbook(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> dict[str, float | None]:
-    """All of them by name; None where one has no answer (orthants of more classes than features + 1)."""
-    sums, nearest = _pairwise(problem, steps)
-    chebyshev, chernoff = _sakr(problem, steps, seed)
-    return {
-        "pairwise_q": sums,
-        "top_rival": nearest,
-        "plain_mean": plain_mean(problem, steps, seed=seed),
-        "sakr_1": chebyshev,
-        "sakr_2": chernoff,
-    }
+def textbook(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> list[dict[str, float | None]]:
+    """All of them by name, for each of the steps (B, K); None where one has no answer (orthants of more classes than features
+    + 1)."""
+    found = []
+    for some, plain in zip(steps, plain_mean(problem, steps, seed=seed), strict=True):
+        sums, nearest = _pairwise(problem, some)
+        chebyshev, chernoff = _sakr(problem, some, seed)
+        found.append({"pairwise_q": sums, "top_rival": nearest, "plain_mean": plain, "sakr_1": chebyshev, "sakr_2": chernoff})
+    return found
 
 
 def _leads(problem: Problem, steps: np.ndarray, k: int):
@@ -50,20 +48,20 @@ def _pairwise(problem: Problem, steps: np.ndarray) -> tuple[float, float]:
 
 
 @in_float64
-def plain_mean(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> float | None:
-    """Orthants with the noise of the plain mean of |z|^2, as if it did not depend on the logits."""
-    K, total = problem.classes, 0.0
+def plain_mean(problem: Problem, steps: np.ndarray, *, seed: int = 0) -> list[float | None]:
+    """Orthants with the noise of the plain mean of |z|^2, as if it did not depend on the logits, at common points."""
+    K, totals = problem.classes, np.zeros(len(steps))
     if problem.features < K - 1:
-        return None
+        return [None] * len(steps)
     n = int(2 ** np.clip(np.floor(np.log2(WORK / SCRAMBLINGS / (2 * K * (K - 1)))), 6, 12))
     for k, prior in enumerate(problem.priors):
-        mean, clean, noise = _leads(problem, steps, k)
+        (mean, clean, _), noises = _leads(problem, steps[0], k), [_leads(problem, some, k)[2] for some in steps]
         order = order_of(mean[None], clean[None])[0]
-        L = [cholesky(x[np.ix_(order, order)]) for x in (clean, clean + noise)]
+        L = [cholesky(x[np.ix_(order, order)]) for x in (clean, *(clean + noise for noise in noises))]
         for points in point_sets(K - 1, n, SCRAMBLINGS, seed, 3, k):
-            before, after = (float(jnp.mean(separated(jnp.asarray(mean[order]), x, points))) for x in L)
-            total += prior * (before - after) / SCRAMBLINGS
-    return float(total)
+            before, *after = (float(jnp.mean(separated(jnp.asarray(mean[order]), x, points))) for x in L)
+            totals += prior * (before - np.array(after)) / SCRAMBLINGS
+    return [float(total) for total in totals]
 
 
 def _sakr(problem: Problem, steps: np.ndarray, seed: int) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """What every door returns: one record a width, the same fields for a prediction and for an estimate."""
 
+import functools
 import importlib.metadata
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -93,6 +94,7 @@ def class_fields(priors, before, after) -> list[dict[str, float]]:
     ]
 
 
+@functools.cache
 def version() -> str:
     try:
         return importlib.metadata.version("compressed-network-theory")
