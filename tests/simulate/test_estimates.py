@@ -117,3 +117,16 @@ def test_sources_and_remarks_of_integer_layers_are_those_of_others(errors, seed)
     said = run(alike, scheme="affine", **question)[0], run(alike, scheme="integer", activation_bits=16, **question)[0]
     assert said[0].warnings
     assert said[0].warnings == said[1].warnings
+
+
+def test_the_errors_of_random_integer_layers_are_their_spread():
+    """Over networks, of which each decides on many samples: four times those of as many independent samples."""
+    problem = random_problem(6, 3, K=3)
+    problem = replace(problem, feature_range=np.array([-8.0, 8.0]))
+    ask: dict = dict(scheme="integer", bits=[2], activation_bits=8, errors="expected", n=60_000)
+    records = [run(problem, seed=seed, **ask)[0] for seed in range(24)]
+    for value, error in (("distortion", "standard_error"), ("flip_rate", "flip_rate_standard_error")):
+        spread = np.std([getattr(one, value) for one in records], ddof=1)
+        assert spread == pytest.approx(np.mean([getattr(one, error) for one in records]), rel=0.45), value
+    plain = [one.standard_error for one in (run(problem, **ask | {"errors": "actual"})[0], records[0])]
+    assert (plain[1] or 0.0) > 2 * (plain[0] or 0.0)

@@ -25,8 +25,8 @@ from theory.setting.error_law import independent_errors
 from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.files import read_statistics, write_statistics
-from theory.setting.misfit import changed_ratio
-from theory.setting.problem import Components, Problem, margin
+from theory.setting.misfit import changed_ratio, grid, misfit
+from theory.setting.problem import Components, Problem, decide, margin
 from theory.setting.schemes import compress
 
 
@@ -355,3 +355,27 @@ def test_components_of_chosen_classes_keep_their_shares():
     assert chosen.shares.tolist() == [0.3, 0.7, 0.1, 0.9]
     assert chosen.means[:, 0].tolist() == [3.0, 4.0, 0.0, 1.0]
     assert chosen.covariances[:, 0, 0].tolist() == [4.0, 5.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_misfit_by_hand(classes, seed):
+    """Two humps a class fitted by Gaussians: distortions and changes counted here on the samples and on those of the model."""
+    features = two_humps(seed, 1500, K=classes)
+    problem = fit(features)
+    layers, n = grid(problem.weights), 2**17
+    z, y = draw(problem, n, np.random.default_rng(0))
+    counted = {}
+    for name, (points, labels) in {"model": (z, y), "seen": (features.features, features.labels)}.items():
+        before = decide(points @ problem.weights.T + problem.bias)
+        after = np.stack([decide(points @ layer.weights.T + problem.bias) for layer in layers])
+        wrong, wrong_after = before != labels, after != labels
+        shift, flips, changed = wrong_after.mean(1) - wrong.mean(), (after != before).mean(1), (wrong_after ^ wrong).mean(1)
+        counted[name] = shift, flips, changed
+    (D, flips, changed), (seen, _, seen_changed) = counted["model"], counted["seen"]
+    alike = len(layers) / 5  # five widths
+    ratio = (1 + 1500 / alike * seen_changed.sum()) / (1 + 1500 / alike * changed.sum())
+    variance = np.maximum(ratio * changed - D**2, 0) / 1500 + (changed - D**2) / n
+    assert problem.changed_ratio == pytest.approx(ratio, rel=1e-6)
+    assert abs(ratio - 1) > 1e-3
+    assert problem.misfit == pytest.approx(misfit(D - seen, ratio * flips, variance), rel=1e-3)
+    assert misfit_of(problem) > 0.02

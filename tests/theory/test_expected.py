@@ -13,12 +13,14 @@ from simulate.sampling.paired_counting import brute_force
 from tests.support.problems import exact_risk, random_problem
 from tests.support.samples import sample
 from tests.support.statistical import rejected
+from theory.error_model import uniform
 from theory.expectation import expected_distortion
 from theory.gaussian_quantizer import gaussian_gain, gaussian_moments, row_correlation
 from theory.integrals import two_classes
+from theory.integrals.logit_noise import deviations_of
 from theory.integrals.network_draws import margin_errors
 from theory.prediction import predict
-from theory.setting.error_law import independent_errors, row_ties
+from theory.setting.error_law import independent_errors, row_ties, uniform_errors
 from theory.setting.schemes import compress
 
 
@@ -323,7 +325,10 @@ def test_weights_between_two_levels_have_errors_of_their_own_sign(seed):
     tied = replace(plain, weights=np.stack([-w, w]) / 2)
     question: dict = dict(scheme="midrise", bits=[3, 16], errors="expected", seed=seed)
     record, _ = predict(tied, **question)
-    step = compress(tied.weights, "midrise", 3).steps
+    layer = compress(tied.weights, "midrise", 3)
+    step, z = layer.steps, rng.standard_normal((5, 16))
+    want = np.linalg.norm(z * np.where(w == 0, 0.0, 2.0), axis=1)[:, None] * step[0] / np.sqrt(12)
+    np.testing.assert_allclose(deviations_of(z, uniform(tied.weights, uniform_errors(tied.weights, layer))), want)
     drawn = []
     for half in rng.random((1000, 16)) - 0.5:
         for u in (half, -half):

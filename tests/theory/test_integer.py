@@ -14,6 +14,7 @@ from simulate.sampling.paired_counting import draw
 from tests.support.cases import compressed
 from tests.support.matrices import adversarial
 from tests.support.statistical import rejected
+from theory.budget import Budget
 from theory.integrals.two_classes import evaluate
 from theory.prediction import predict
 from theory.setting import integer
@@ -217,3 +218,15 @@ def test_a_row_of_zeros_keeps_its_bias_and_sums_stay_in_32_bits(seed):
     large = Features(features=np.ones((2, 200)), labels=np.array([0, 1]), weights=np.ones((2, 200)), bias=np.zeros(2))
     with pytest.raises(InputError, match="sums 32 bits hold"):
         measure(large, scheme="integer", bits=[8], activation_bits=16)
+
+
+def test_errors_of_random_layers_are_the_spread_over_seeds():
+    """Those of the distortion are not too small, nor ten times too large; flips over drawn points have the noise of these."""
+    problem = synthetic(classes=3, features=12, separation=2.5, layer="perturbed", seed=1)
+    budget = Budget(drawn_points=2**12, pair_work=2e5, average_precision=1.0, line_work=2e5, random_line_work=1e5)
+    asked: dict = dict(scheme="integer", bits=[3], activation_bits=4, errors="expected", budget=budget)
+    records = [predict(problem, seed=seed, **asked)[0] for seed in range(16)]
+    for value, error, least in (("distortion", "numerical_error", 0.1), ("flip_rate", "flip_rate_error", 0.3)):
+        spread = 1.96 * np.std([getattr(one, value) for one in records], ddof=1)
+        said = np.mean([getattr(one, error) for one in records])
+        assert least * said < spread < 1.6 * said, (value, spread, said)

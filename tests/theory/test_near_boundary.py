@@ -279,3 +279,26 @@ def test_where_labels_cannot_be_integrated_out(seed):
         assert predict(one, bits=[3], seed=seed, budget=budget, **QUESTION)[0].method == "line_average"
         with pytest.raises(InputError, match="posterior_average needs"):
             predict(one, bits=[3], method="posterior_average", seed=seed, budget=budget, **QUESTION)
+
+
+def test_more_classes_than_features_as_counted(seed):
+    """Distortion, flips and spread over networks of the method near the boundary, at a small budget, against counting; rows
+    that are tied are refused, unless they are taken as independent."""
+    problem = synthetic(
+        classes=9, features=6, separation=3.0, layer="perturbed", priors="unequal", covariance="unequal", seed=seed
+    )
+    ask: dict = dict(method="posterior_average", bits=[3], seed=seed, **QUESTION)
+    ask["budget"] = Budget(boundary_work=2e8, line_work=2e5, spread_lines=2**9)
+    (said,), (seen,) = predict(problem, **ask), run(problem, bits=[3], n=2_000_000, seed=seed, **QUESTION)
+    errors = [
+        (said.distortion - seen.distortion, said.numerical_error, seen.standard_error),
+        (said.flip_rate - seen.flip_rate, said.flip_rate_error, seen.flip_rate_standard_error),
+    ]
+    for gap, numerical, standard in errors:
+        assert abs(gap) < 4.5 * np.hypot((numerical or 0.0) / 1.96, standard or 0.0)
+        assert (numerical or 0.0) < 0.05 * seen.distortion
+    assert said.interval_sources["network"] == pytest.approx(seen.interval_sources["network"], rel=0.4)
+    tied = replace(problem, weights=np.concatenate([problem.weights[:8], -problem.weights[:1]]))
+    with pytest.raises(InputError, match="rows that differ"):
+        predict(tied, **ask)
+    assert predict(tied, row_errors="independent", **ask)[0].method == "posterior_average"

@@ -7,8 +7,15 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 from scipy.stats import binom, norm, sem, t
 
+from simulate.generator import synthetic
+from theory.budget import Budget
+from theory.integrals.contrasts import laws_of, orthant_pairs, orthants
 from theory.integrals.logit_noise import decided
 from theory.integrals.orthant import cholesky, estimate, moved, order_of, orthant, raw_points
+from theory.integrals.points import sobol
+from theory.setting.error_law import independent_errors
+from theory.setting.precision import in_float64
+from theory.setting.schemes import compress
 
 
 @pytest.mark.parametrize(("m", "n"), [(1, 64), (2, 1024), (9, 1024), (99, 512), (999, 64)])
@@ -96,3 +103,21 @@ def test_the_factor_of_a_singular_covariance():
 def test_the_least_likely_condition_comes_first():
     order = order_of(np.array([[3.0, -1.0, 0.5]]), np.eye(3)[None])
     assert order.tolist() == [[1, 2, 0]]
+
+
+@in_float64
+def test_the_noise_of_points_is_that_of_single_networks(seed):
+    """Twenty classes, where it is a seventh of the variance over networks: what the distortions of the first networks miss of
+    those at many points."""
+    problem = synthetic(classes=20, features=24, separation=3.0, layer="perturbed", seed=seed + 1)
+    errors = independent_errors(compress(problem.weights, "symmetric", 4).steps)
+    recalls, _, noise = orthant_pairs(problem, errors, seed=seed, budget=Budget(average_precision=1.0, pair_work=1e6))
+    pairs, missed = recalls.shape[1], []
+    for r, some in enumerate(recalls[:8]):
+        uniforms = sobol(20 * 24, rng=np.random.default_rng([seed, 6, r])).random(pairs).reshape(pairs, 20, 24)
+        E = errors.of(uniforms - 0.5)
+        known = orthants(laws_of(problem, problem.weights + np.concatenate([E, -E])), n=2**7, seed=seed).mean(0)
+        exact = (known[:1] - known[1:]) @ problem.priors
+        drawn = (some[:, :1] - some[:, 1:]) @ problem.priors
+        missed += list(drawn.T.reshape(-1) - exact)
+    assert 0.7 < np.mean(np.square(missed)) / noise < 1.4
