@@ -9,7 +9,6 @@ over the features, whatever their law, of the posterior of the clean decision le
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from theory.effect import ROUNDING, negative
@@ -97,6 +96,8 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 
     centre = np.log(max(float(np.std(logits - logits.mean(1, keepdims=True))), 1e-300))
     ends = (centre - WIDEST, centre + WIDEST)
+    from scipy.optimize import minimize_scalar  # takes longer than many answers that need none
+
     s = float(np.asarray(minimize_scalar(cost, bounds=ends, method="bounded", options={"xatol": 1e-8}).x))
     if abs(s - centre) > WIDEST - 1e-3:
         return Calibration(float(np.exp(s)), np.inf)

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from theory.budget import DEFAULT, Budget
-from theory.integrals.orthant import SCRAMBLINGS, cholesky, estimate, lattices, moved, order_of, raw_points, separated
-from theory.integrals.points import sobol
+from theory.integrals.orthant import SCRAMBLINGS, cholesky, estimate, moved, order_of, raw_points, separated
+from theory.integrals.points import lattices, sobol
 from theory.setting.error_law import UniformErrors
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem

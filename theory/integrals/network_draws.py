@@ -15,7 +15,7 @@ from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 from theory.budget import DEFAULT, Budget
 from theory.effect import Draws
 from theory.integrals import two_classes
-from theory.integrals.points import has_sobol, sobol
+from theory.integrals.points import has_sobol, lattices, sobol
 from theory.integrals.two_classes import Margin, MarginChange, Pair
 from theory.setting.error_law import UniformErrors
 
@@ -141,11 +141,17 @@ def draw_networks(
     return Draws("reduced law" if normal else "error draws", distortion, flips, variance)
 
 
+def _lattice(rng: np.random.Generator, n: int, dimensions: int) -> np.ndarray:
+    """(n, dimensions) points in the unit cube, each uniform."""
+    return (lattices(rng, 1, n, dimensions)[0] + rng.random(dimensions)) % 1.0
+
+
 def _drawn(pair: Pair, errors: MarginErrors, rng) -> MarginChange:
     d = len(pair.w)
     slabs = min(POINTS // 64, 2 ** max(0, int(np.ceil(np.log2(d / 64)))))  # equal ones: one shape to compile
-    uniforms, size = _uniforms(len(errors.steps) * d, rng), POINTS // slabs
-    parts = [two_classes.change(pair, errors.draw(uniforms(size)), np.zeros(size)) for _ in range(slabs)]
+    size, dimensions = POINTS // slabs, len(errors.steps) * d
+    draws = (errors.draw(_lattice(rng, size, dimensions)) for _ in range(slabs))
+    parts = [two_classes.change(pair, drawn, np.zeros(size)) for drawn in draws]
     return MarginChange(*(jnp.concatenate(x) for x in zip(*parts, strict=True)))
 
 
@@ -156,7 +162,7 @@ def _reduced(pair: Pair, errors: MarginErrors, directions: np.ndarray, rng) -> M
     # e = basis' y + orthogonal rest, y standard normal times sqrt(v) in the span of the directions
     basis = (vectors[:, keep] / np.sqrt(values[keep])).T @ directions
     rank = len(basis)
-    points = np.clip(sobol(rank + 2, rng=rng).random(POINTS), 2.0**-40, 1 - 2.0**-40)
+    points = np.clip(_lattice(rng, POINTS, rank + 2), 2.0**-40, 1 - 2.0**-40)
     y = np.sqrt(v) * ndtri(points[:, :rank])
     x = y @ (basis @ directions.T)  # (n, 4)
     a, q = x[:, :2], x[:, 2:]

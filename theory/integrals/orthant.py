@@ -81,14 +81,6 @@ def point_sets(dimensions: int, n: int, scramblings: int, *seed: int):
         yield moved(points, jnp.zeros((1, dimensions), points.dtype))
 
 
-def lattices(rng: np.random.Generator, batch: int, n: int, dimensions: int) -> np.ndarray:
-    """(batch, n, dimensions) points in the unit cube: independent lattices with random odd multipliers, n a power of
-    two. Made in no time; to be moved at random before use."""
-    multiplier = 2 * rng.integers(0, n // 2, (batch, 1, dimensions), dtype=np.int32) + 1
-    shifted = (np.arange(n, dtype=np.int32)[:, None] * multiplier) % n + rng.random((batch, 1, dimensions))
-    return shifted / n
-
-
 def order_of(means: np.ndarray, covariances: np.ndarray) -> np.ndarray:
     """(batch, m) orders of the variables, the least likely condition first given those before it at their means.
 

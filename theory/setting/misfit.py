@@ -3,7 +3,6 @@
 import contextlib
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from theory.setting.errors import InputError
 from theory.setting.schemes import UNIFORM, Compressed, compress
@@ -45,6 +44,8 @@ def misfit(differences: np.ndarray, flips: np.ndarray, variances: np.ndarray) ->
     def cost(tau: float) -> float:
         variance = tau**2 * F**2 + s2
         return float(np.sum(np.log(variance) + delta**2 / variance))
+
+    from scipy.optimize import minimize_scalar  # takes longer than many answers that need none
 
     best = minimize_scalar(cost, bounds=(0, 1), method="bounded", options={"xatol": 1e-4})
     tau = float(np.asarray(best.x))
