@@ -11,6 +11,8 @@ from derivations import RESULTS
 from derivations.jax_code import compile_result
 from derivations.notation import m
 from derivations.result import Identity, Numeric, Result
+from simulate.generator import synthetic
+from theory.setting.files import write_statistics
 from theory.tails import owens_t
 
 
@@ -107,17 +109,20 @@ def test_the_generated_code_is_that_of_the_derivations():
     assert FILE.read_text() == generate(RESULTS.values())
 
 
-def test_predicting_imports_no_sympy(tmp_path):
+def test_predicting_imports_no_sympy_and_what_else_takes_a_second(tmp_path):
+    """Of two classes, where the quadrature is good enough, SciPy's statistics and optimization neither."""
     import subprocess
     import sys
     from pathlib import Path
 
+    path = tmp_path / "p.npz"
+    write_statistics(path, synthetic(classes=2, features=64, separation=2.0, seed=1))
     code = (
-        "import sys, simulate, theory; p = simulate.synthetic(classes=2, features=8, separation=2.0, seed=1);"
-        "theory.predict(p, scheme='symmetric', bits=[3]); theory.predict(p, scheme='symmetric', bits=[3], errors='expected');"
-        "print('sympy' in sys.modules)"
+        f"import sys, theory; path = {str(path)!r};"
+        "[theory.predict(path, scheme='symmetric', bits=[3], errors=errors) for errors in ('actual', 'expected')];"
+        "print([name for name in ('sympy', 'scipy.stats', 'scipy.optimize') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent.parent
     )
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "[]"
