@@ -203,7 +203,7 @@ p = synthetic(classes=2, features=10, separation=2.0, priors="unequal", covarian
 found = []
 for errors in ("actual", "expected"):
     sampled = run(p, scheme="symmetric", bits=[3], errors=errors, n=20000)
-    for r in predict(p, scheme="symmetric", bits=[2, 4], errors=errors) + sampled:
+    for r in predict(p, scheme="symmetric", bits=[4], errors=errors) + sampled:
         found.append([r.risk_before, r.distortion, r.flip_rate, *r.interval])
 """
 

@@ -26,12 +26,13 @@ from theory.setting.question import question
 from theory.setting.record import Record
 
 
+@pytest.mark.parametrize("matrices", [250, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])
-def test_decisions_are_those_of_an_int32_product(per_channel, corrected, seed):
-    """1,000 matrices, inputs of ties and of one outlier; codes, bias and sums made here from the steps alone."""
+def test_decisions_are_those_of_an_int32_product(per_channel, corrected, matrices, seed):
+    """Inputs of ties and of one outlier; codes, bias and sums made here from the steps alone."""
     rng, compared = np.random.default_rng(seed), 0
-    for i, W in enumerate(adversarial(seed, 1000)):
+    for i, W in enumerate(adversarial(seed, matrices)):
         if len(W) < 2 or not np.abs(W).max() > 1e-30:
             continue
         bits, A = (2, 3, 5, 8)[i % 4], (2, 4, 8)[i % 3]
@@ -63,7 +64,7 @@ def test_decisions_are_those_of_an_int32_product(per_channel, corrected, seed):
         )
         assert record.risk_after == pytest.approx(np.mean(after != features.labels), abs=1e-12)
         compared += 1
-    assert compared > 400
+    assert compared > 0.4 * matrices
 
 
 @pytest.mark.slow

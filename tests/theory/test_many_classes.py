@@ -25,8 +25,8 @@ from theory.setting.problem import Problem
 from theory.setting.schemes import compress
 
 SCHEMES = [(scheme, bits) for scheme in ("symmetric", "affine", "midrise") for bits in (2, 3, 4)]
-PROBLEMS = [(2, 5), *[(3, 12)] * 3, *[(5, 20)] * 3]  # (K, d), few shapes: less to compile
-MORE = [*[(3, 12)] * 3, *[(5, 20)] * 3, *[(10, 24)] * 4, (30, 48), (100, 128)]
+PROBLEMS = [(2, 5), *[(3, 12)] * 2, *[(5, 20)] * 2]  # (K, d), few shapes: less to compile
+MORE = [*[(3, 12)] * 4, *[(5, 20)] * 4, *[(10, 24)] * 4, (30, 48), (100, 128)]
 
 
 # cut to what the counts can see; the reported errors, part of every z-score, grow with that
@@ -47,7 +47,7 @@ def predicted(problem, **how):
 
 @pytest.fixture(scope="module")
 def cells(request):
-    """7 problems of 2 to 5 classes, 9 schemes and widths each."""
+    """5 problems of 2 to 5 classes, 9 schemes and widths each."""
     return _cells(PROBLEMS, request.config.getoption("--seed"))
 
 
@@ -83,7 +83,7 @@ def scores(cells, theory=None):
 
 def test_counts_agree_with_theory_in_one_family(cells):
     z = scores(cells)
-    assert z.size == 2 * 63
+    assert z.size == 2 * 45
     assert rejected(z) == 0, np.abs(z).max()
 
 
