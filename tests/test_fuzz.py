@@ -1,7 +1,9 @@
 """Damaged and extreme files: one line that is an InputError, or finite records. A few in every run, many on demand."""
 
 import io
+import resource
 import struct
+import time
 import warnings
 import zipfile
 import zlib
@@ -17,6 +19,7 @@ from theory.setting.files import read_either, write_statistics
 from theory.setting.schemes import SCHEMES, compress
 
 LONGEST = 900  # characters of a message
+SECONDS, MEMORY = 20, 2**21  # of a case; of all cases, in KiB
 OPTIONS: dict[str, dict] = {
     "integer": {"bits": 3, "activation_bits": 8},
     "prune": {"sparsity": 0.5},
@@ -99,8 +102,9 @@ def extreme(rng: np.random.Generator, data: bytes) -> bytes:
 
 def try_archives(tmp_path, seed: int, count: int) -> None:
     rng, sound, path, answered = np.random.default_rng(seed), archives(tmp_path), tmp_path / "x.npz", 0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for i in range(count):
-        data = sound[i % len(sound)]
+        data, start = sound[i % len(sound)], time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             path.write_bytes(damaged(rng, data) if i % 2 else extreme(rng, data))
@@ -113,6 +117,8 @@ def try_archives(tmp_path, seed: int, count: int) -> None:
                     answered += 1
         except InputError as error:
             one_line(error)
+        assert time.process_time() - start < SECONDS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
     assert answered > count / 20  # mutations that change nothing are among them
 
 
@@ -138,8 +144,9 @@ def try_layers(seed: int, count: int) -> None:
         layer = compress(W, name, **OPTIONS.get(name, {"bits": 3, "per_channel": True}))
         sound.append(stored_layer.encode(layer, np.zeros(3), input_step=0.5 if name == "integer" else 0.0))
     sound.append(stored_layer.encode(compress(W, "affine", 3, group_size=3), np.zeros(3)))
-    read = 0
+    read, before = 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for i in range(count):
+        start = time.process_time()
         try:
             What, bias = stored_layer.decode(lying(rng, sound[i % len(sound)]))
             assert np.isfinite(What).all()
@@ -148,6 +155,8 @@ def try_layers(seed: int, count: int) -> None:
             read += 1
         except InputError as error:
             one_line(error)
+        assert time.process_time() - start < SECONDS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
     assert read > 0
 
 

@@ -3,10 +3,11 @@
 Given z a changed decision from class i to class j costs P(label i | z) - P(label j | z), known for Gaussian classes; so labels
 need not be drawn, and of Bayes rules every change costs something. Features come on lines as in
 :mod:`simulate.sampling.conditional_lines`, in pairs about a crossing of the clean decision, their distance from it a few
-deviations of the logit noise; each weighs its own density over the one it was drawn from. The boundary between i and j is met by lines of all directions of a class: the weights
-of these directions add up to 1, and are in proportion to the squared cosine between line and normal of the boundary. Layers are
-pairs W + E, W - E with E uniform, each seen by GROUP lines, which are one independent unit. Where classes are more than
-features + 1 nothing else here knows eight bits to a per cent. Checked against counted networks at two to six bits (tests).
+deviations of the logit noise; each weighs its own density over the one it was drawn from. The boundary between i and j is met
+by lines of all directions of a class: the weights of these directions add up to 1, and are in proportion to the squared
+cosine between line and normal of the boundary. Layers are pairs W + E, W - E with E uniform, each seen by GROUP lines, which
+are one independent unit. Where classes are more than features + 1 nothing else here knows eight bits to a per cent. Checked
+against counted networks at two to six bits (tests).
 """
 
 from typing import NamedTuple
