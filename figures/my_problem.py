@@ -1,6 +1,7 @@
 """``figures mine``: your own problem, theory with its interval beside simulation or counting."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from figures import style
 from figures.compare import COLUMNS, join
 from simulate import measure, run
+from simulate.estimates import NORMAL_95
 from theory.prediction import predict
 from theory.setting.archive import check_place, write_csv
 from theory.setting.checks import seed_of, share
@@ -65,7 +67,7 @@ def mine(
     if isinstance(subject, Problem):
         predicted = predict(subject, errors=errors, seed=seed, **question)
         seen = run(subject, errors=errors, seed=seed, **question)
-        d, how, name = subject.features, "simulated", "from the statistics"
+        d, how, name, samples = subject.features, "simulated", "from the statistics", None
     else:
         if not subject.labelled:
             raise InputError("labels: missing, expected with the features, on whose other half is counted")
@@ -75,7 +77,7 @@ def mine(
         first, other = (subject.take(np.sort(half)) for half in np.array_split(order, 2))
         if len(other.labels) < 1 or len(first.labels) < 2:
             raise InputError(f"features: expected at least 4 samples to halve, got {len(subject.labels)}")
-        n = len(other.restrict(options.get("classes")).labels)
+        samples, n = (len(half.restrict(options.get("classes")).labels) for half in (first, other))
         predicted = predict(first, test_size=n, seed=seed, **question)
         seen = measure(other, compressed_by=first, **question)
         d, how, name = subject.weights.shape[1], f"counted on the other {n} samples", "from one half of the samples"
@@ -84,7 +86,8 @@ def mine(
     rows, K = [], subject.classes
     claim = "exact" if isinstance(subject, Problem) else "measured"
     for one, other_one in zip(predicted, seen, strict=True):
-        pair = join(NAME, str(subject), K, d, claim, one, other_one)
+        known = one if samples is None else _with_sampling(one, samples)
+        pair = join(NAME, str(subject), K, d, claim, known, other_one)
         low, high = one.interval
         rows += [{**row, **(dict(low=low, high=high) if row["quantity"] == "distortion" else NONE)} for row in pair]
         width = "" if one.bits is None else f" {one.bits} bits"
@@ -96,6 +99,14 @@ def mine(
         style.save(figure, folder / NAME)
         plt.close(figure)
     return rows
+
+
+def _with_sampling(record: Record, n: int) -> Record:
+    """The errors of a prediction from n samples with the noise of these samples, which the other half's do not share."""
+    rate = record.flip_rate
+    flips = np.hypot(record.flip_rate_error or 0.0, NORMAL_95 * np.sqrt(rate * (1 - rate) / n))
+    distortion = np.hypot(record.numerical_error, NORMAL_95 * record.interval_sources["statistics"])
+    return replace(record, flip_rate_error=float(flips), numerical_error=float(distortion))
 
 
 def draw(predicted: Sequence[Record], seen: Sequence[Record], title: str, how: str):

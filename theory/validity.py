@@ -21,7 +21,6 @@ COARSE = 0.5  # weight standard deviation over step below which the uniform hypo
 COARSEST = 0.2  # below it nearly every weight becomes 0 and the gain nears -1: the effect is given as at this ratio
 FEW = 3.0  # effective number of features, (sum z^2)^2 over sum z^4, below which their noise is worth a sentence
 RISKY = 3.0  # standard deviations of the counted risk that are worth a sentence
-CLIPPED = 1e-3  # of the law of a feature that is worth a sentence
 LONELY = 2.0  # the largest |W| over the next one
 
 
@@ -53,11 +52,8 @@ def _of_problem(case: Case, layer: Compressed, record: Record) -> list[str]:
     found += _few_samples(problem)
     found += _other_risk(problem, record)
     bits = case.question.activation_bits
-    if bits is not None and (beyond := integer.clipped(problem, bits)) > CLIPPED:
-        found.append(
-            f"by the Gaussian law {beyond:.2%} of some feature in some class lies beyond the feature range (as after a "
-            "rectifier): the prediction clips none of it, `run` all of it; ask of the features themselves"
-        )
+    if bits is not None and (beyond := integer.beyond_range(problem, bits)):
+        found.append(f"{beyond}: the prediction clips none of it, `run` all of it; ask of the features themselves")
     if record.errors == "expected" and layer.stepped and layer.steps.max() > 0:
         found += _error_model(problem, layer, record, tied=case.tied)
     return found

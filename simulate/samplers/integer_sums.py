@@ -64,13 +64,16 @@ def integer_pairs(request: Request, n: int, method: str) -> list[Record]:
             else:
                 found.append(_networks(request, layer, codes, rng).astype(np.int32))
     y, clean = np.concatenate(labels), np.concatenate(before)
-    records = []
+    records, beyond = [], None if problem.components is not None else integer.beyond_range(problem, activation_bits)
+    clipped = (
+        [] if beyond is None else [f"{beyond}: it is clipped here, the prediction clips none; ask of the features themselves"]
+    )
     for found, layer in zip(after, layers, strict=True):
         decisions_of = Decisions(y, clean, np.concatenate(found), problem.class_numbers)
         record = counted(decisions_of, layer, problem.source_bits, request.confidence, request.provenance)
         changed = (record.provenance["made"] + record.provenance["mended"]) / len(y)
         sources = record.interval_sources | {"test_set": test_noise(changed, record.distortion, request.test_size)}
-        warnings = [*record.warnings, *remarks_of(request, layer)]
+        warnings = [*record.warnings, *remarks_of(request, layer), *clipped]
         records.append(replace(record, errors=request.errors, method=method, interval_sources=sources, warnings=warnings))
     if request.errors == "actual":
         return records

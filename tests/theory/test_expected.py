@@ -216,14 +216,24 @@ def test_tied_rows_of_features_and_of_many_classes(layer, seed):
     (independent,) = predict(subject, row_errors="independent", **question)
     steps, rng = compress(weights, "symmetric", 3).steps, np.random.default_rng(seed + 1)
     if not many:
-        z, seen, clean = features.features, [], np.argmax(features.head_logits(), 1)
+        z, seen, lost, clean = features.features, [], [], np.argmax(features.head_logits(), 1)
         for e in rng.random((6000, *weights.shape)) - 0.5:
             e[1] = -e[0]
-            seen.append(np.mean(np.argmax(z @ (weights + e * steps).T + problem.bias, 1) != clean))
+            after = np.argmax(z @ (weights + e * steps).T + problem.bias, 1)
+            seen.append(np.mean(after != clean))
+            lost.append(np.mean(after != features.labels) - np.mean(clean != features.labels))
         noise = np.std(seen) / np.sqrt(6000)
         own = (0.01 if binary else 0.0) * np.mean(seen)
         assert abs(record.flip_rate - np.mean(seen)) < 5 * np.hypot(noise, record.flip_rate_error / 2) + own
         assert abs(independent.flip_rate - np.mean(seen)) > 5 * noise + own
+        assert (
+            abs(record.distortion - np.mean(lost))
+            < 5 * np.hypot(np.std(lost) / np.sqrt(6000), record.numerical_error / 2) + own
+        )
+        assert record.interval_sources["network"] == pytest.approx(np.std(lost), rel=0.2)
+        if not binary:  # 256 pairs: of flips nearly as good as each other, of the distortion better than independent ones
+            assert 0.7 < record.flip_rate_error / (1.97 * np.std(seen) / np.sqrt(256)) < 1.3
+            assert record.numerical_error < 1.97 * np.std(lost) / np.sqrt(256)
         return
     (counted,) = run(problem, n=8_000_000, **question)
     se = counted.flip_rate_standard_error or 0.0
@@ -367,3 +377,20 @@ def test_correlated_errors_are_said(options, seed):
         predict(replace(problem, weights=W), scheme="symmetric", bits=[4], errors="expected", **options)[0].warnings
     )
     assert "errors of the two rows are correlated (-" in said
+
+
+def test_what_decides_nothing_changes_no_count(seed):
+    """Features of three classes, tied rows: a bias of 1e8 common to all classes; two rows that rounding alone tells apart."""
+    problem = random_problem(12, seed + 4, K=3)
+    W, common = problem.weights.copy(), np.full(3, 1e8)
+    W[1] = -W[0]
+    question: dict = dict(scheme="symmetric", bits=[4], errors="expected", seed=seed)
+    features = replace(sample(problem, 1000, np.random.default_rng(seed)), weights=W)
+    (plain,), (moved,) = (predict(one, **question) for one in (features, replace(features, bias=features.bias + common)))
+    assert moved.flip_rate == pytest.approx(plain.flip_rate, abs=2e-5)
+    assert moved.distortion == pytest.approx(plain.distortion, abs=2e-5)
+    W[1] = W[0]
+    near = W * (1 + 1e-8 * np.random.default_rng(seed).standard_normal(W.shape) * [[0.0], [1.0], [0.0]])
+    bias = features.bias * [0.0, 0.0, 1.0]
+    (equal,), (alike,) = (predict(replace(features, weights=x, bias=bias), **question) for x in (W, near))
+    assert alike.flip_rate == pytest.approx(equal.flip_rate, abs=2e-3)

@@ -156,8 +156,8 @@ class Networks(NamedTuple):
 
 
 def by_networks(z, logits, model: ErrorModel, labels, clean, seed: int) -> Networks:
-    """Networks of uniform errors, their decisions counted. In float32, samples along the minor axis; the clean decision is the
-    given one.
+    """Networks of uniform errors, their decisions counted. In float32, of leads over the class of the clean decision, which is
+    the given one: of rows whose errors are the same what is left is exact. Samples lie along the minor axis.
 
     Args:
         z: (n, d), each column times the standard deviation of its errors. logits: (n, K) before noise. model: of the errors.
@@ -170,21 +170,23 @@ def by_networks(z, logits, model: ErrorModel, labels, clean, seed: int) -> Netwo
     pairs = int(np.clip(DRAW_WORK / (2 * n * d * K), 16, DRAWS // 2))
     wide = (np.sqrt(12) * sign * rows).astype(np.float32)
     E = (np.random.default_rng([seed, 8]).random((pairs, K, d), np.float32) - 0.5)[:, group] * wide
-    given = (jnp.asarray(x) for x in (E, z.T.astype(np.float32), logits.T.astype(np.float32), labels, clean))
+    leads = logits - logits[np.arange(n), clean][:, None]
+    given = (jnp.asarray(x) for x in (E, z.T.astype(np.float32), leads.T.astype(np.float32), labels, clean))
     (right, same), counts = _count_pairs(*given)
     made, mended, flips = np.asarray(counts, float).reshape(-1, 3).T / n
     return Networks(made - mended, made + mended, flips, *(np.asarray(x, float) / (2 * pairs) for x in (right, same)))
 
 
 @jax.jit
-def _count_pairs(E, z, logits, labels, clean):
+def _count_pairs(E, z, leads, labels, clean):
     """Of W + E and W - E: how many decide the label of each sample, and the clean decision (n,); and of each errors made and
     mended, and decisions changed (pairs, 2, 3)."""
     before = clean == labels
 
     def pair(totals, e):
         noise, counts = jnp.matmul(e, z, precision=jax.lax.Precision.HIGHEST), []
-        for noisy in (logits + noise, logits - noise):
+        noise = noise - jnp.take_along_axis(noise, clean[None], 0)
+        for noisy in (leads + noise, leads - noise):
             decided = jnp.argmax(noisy, 0)
             after, same = decided == labels, decided == clean
             totals = tuple(total + x.astype(jnp.int32) for total, x in zip(totals, (after, same), strict=True))

@@ -20,6 +20,8 @@ from theory.setting.schemes import Compressed
 from theory.setting.schemes.uniform import affine_codes, affine_grid
 from theory.setting.stored_layer import products
 
+CLIPPED = 1e-3  # of the law of a feature that is worth a sentence
+
 
 def input_grid(subject: Problem | Features, bits: int) -> tuple[float, float]:
     """Step and zero point of the inputs, on the feature range of a problem or the range of features themselves.
@@ -105,6 +107,14 @@ def clipped(problem: Problem, bits: int) -> float:
     low, high = -(zero + 0.5) * step, (2**bits - 0.5 - zero) * step
     deviations = np.sqrt(np.stack([np.maximum(np.diagonal(problem.covariance(k)), 1e-300) for k in range(problem.classes)]))
     return float(np.max(ndtr((low - problem.means) / deviations) + ndtr((problem.means - high) / deviations)))
+
+
+def beyond_range(problem: Problem, bits: int) -> str | None:
+    """The sentence on a Gaussian law of the features that reaches beyond their range, as far as it ends the same everywhere."""
+    share = clipped(problem, bits)
+    if share <= CLIPPED:
+        return None
+    return f"by the Gaussian law {share:.2%} of some feature in some class lies beyond the feature range (as after a rectifier)"
 
 
 def _lifted(subject: Problem | Features, step: float, zero: float, bits: int, origin: np.ndarray) -> Problem | Features:
