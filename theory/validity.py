@@ -21,6 +21,7 @@ COARSE = 0.5  # weight standard deviation over step below which the uniform hypo
 COARSEST = 0.2  # below it nearly every weight becomes 0 and the gain nears -1: the effect is given as at this ratio
 FEW = 3.0  # effective number of features, (sum z^2)^2 over sum z^4, below which their noise is worth a sentence
 RISKY = 3.0  # standard deviations of the counted risk that are worth a sentence
+UNLIKE = 0.25  # by how much the errors' variance may differ from step^2 / 12
 LONELY = 2.0  # the largest |W| over the next one
 
 
@@ -162,8 +163,21 @@ def _error_model(
             f"independent of the weights; for Gaussian weights, gain removed, {instead(scale)} (from features, --errors "
             "adapted takes this layer's own errors)"
         )
+    elif abs((scale := _variance_ratio(problem.weights, layer)) - 1) > UNLIKE + 4 * np.sqrt(0.8 / E.size):
+        found.append(
+            f"the errors of this layer have {scale:.2g} times the variance of uniform ones, gain removed (zeros, equal weights "
+            f"or clipped ones): with that variance {instead(scale)} (from features, --errors adapted takes the layer's own)"
+        )
     found += _lonely(problem, layer, instead)
     return found
+
+
+def _variance_ratio(weights: np.ndarray, layer: Compressed) -> float:
+    """The mean square of the errors, gain removed as decisions see it, over that of uniform ones, each in its steps."""
+    steps = np.broadcast_to(layer.steps, weights.shape)
+    e, w = ((x[steps > 0] / steps[steps > 0]).ravel() for x in (layer.weights - weights, weights))
+    gain = float(e @ w / max(w @ w, 1e-300))
+    return float(12 * np.mean((e - gain * w) ** 2) / max(1 + gain, COARSEST) ** 2)
 
 
 def _weights_over_steps(weights: np.ndarray, layer: Compressed) -> list[float]:

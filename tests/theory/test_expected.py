@@ -263,6 +263,19 @@ def test_validity_speaks_of_coarse_steps_and_lonely_entries():
     assert predict(random_problem(64, 9), scheme="symmetric", bits=[6], errors="expected")[0].warnings == []
 
 
+@pytest.mark.parametrize(("scheme", "of_zero"), [("midrise", 3.0), ("symmetric", 0.0)])
+def test_validity_speaks_of_a_mass_of_zeros(scheme, of_zero):
+    """Half of the weights are 0: half a step from a level of ``midrise``, on one of ``symmetric``; the others are uniform."""
+    problem = random_problem(256, 9)
+    zeros = np.random.default_rng(0).permuted(np.arange(problem.weights.size) % 2).reshape(2, -1)
+    problem = replace(problem, weights=problem.weights * zeros)
+    (record,) = predict(problem, scheme=scheme, bits=[5], errors="expected")
+    (sentence,) = [warning for warning in record.warnings if "times the variance" in warning]
+    v = float(np.mean(compress(problem.weights, scheme, 5).steps ** 2)) / 6
+    plain, right = (expected_distortion(problem, v=x * v, k4=0.0, k6=0.0) for x in (1.0, (1 + of_zero) / 2))
+    assert float(sentence.split("would be ")[1].split(" ")[0]) / record.distortion == pytest.approx(right / plain, rel=0.1)
+
+
 def test_groups_of_columns_without_errors():
     """Half of the columns are zeros: their groups have no error, and the variance of the others is not averaged with them."""
     problem = random_problem(64, 5)
