@@ -59,9 +59,26 @@ METHODS = (Nothing(name="no_loss", source="none", summary="says that nothing is 
 """
 
 
-def module(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """``python -m`` in that copy of the house."""
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=folder)
+COMMANDS = """
+import contextlib, importlib, io, json, sys
+results = []
+for room, *words in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = importlib.import_module(room + ".__main__").main(words)
+        except SystemExit as stop:
+            code = stop.code or 0
+    results.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(results))
+"""
+
+
+def commands(folder: Path, *lines: str) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each ``python -m LINE`` in that copy of the house, all in one process."""
+    words = json.dumps([line.split() for line in lines])
+    done = subprocess.run([sys.executable, "-c", COMMANDS], input=words, capture_output=True, text=True, cwd=folder, check=True)
+    return [tuple(one) for one in json.loads(done.stdout)]
 
 
 @pytest.fixture
@@ -77,35 +94,36 @@ def house(tmp_path):
 
 
 def test_a_scheme_is_one_file(house):
-    before = house / "before.bin"
-    stored = ("simulate", "compress", "p.npz", "--scheme", "affine", "--bits", "3", "--out", before.name)
-    assert module(house, *stored).returncode == 0
+    ((code, _, _),) = commands(house, "simulate compress p.npz --scheme affine --bits 3 --out before.bin")
+    assert code == 0
     (house / "theory/setting/schemes/aaa_signs.py").write_text(TOY_SCHEME)  # the first by name: no number depends on the order
-    for room, verb in (("theory", "predict"), ("simulate", "run")):
-        shown = module(house, room, verb, "--help")
-        assert "signs: the sign of every weight" in " ".join(shown.stdout.split())
-        extra = ["--n", "20000"] if verb == "run" else []
-        done = module(house, room, verb, "p.npz", "--scheme", "signs", *extra)
-        assert done.returncode == 0, done.stderr
-        assert "signs" in done.stdout
-    assert module(house, "simulate", "compress", "p.npz", "--scheme", "signs", "--out", "s.bin").returncode == 0
-    assert module(house, "simulate", "decompress", "s.bin", "--out", "s.npz").returncode == 0
-    with np.load(house / "s.npz") as back, np.load(house / "p.npz") as problem:
+    helps = commands(house, "theory predict --help", "simulate run --help")
+    assert all("signs: the sign of every weight" in " ".join(out.split()) for _, out, _ in helps)
+    done = commands(
+        house,
+        "theory predict p.npz --scheme signs",
+        "simulate run p.npz --scheme signs --n 20000",
+        "simulate compress p.npz --scheme signs --out s.bin",
+        "simulate decompress s.bin --out s.npz",
+        "simulate decompress before.bin --out b.npz",
+    )
+    assert all(code == 0 for code, _, _ in done), done
+    assert all("signs" in out for _, out, _ in done[:2])
+    with np.load(house / "s.npz") as back, np.load(house / "p.npz") as problem, np.load(house / "b.npz") as old:
         np.testing.assert_array_equal(back["weights"], np.where(problem["weights"] > 0, 1.0, -1.0))
-        assert module(house, "simulate", "decompress", before.name, "--out", "b.npz").returncode == 0
-        with np.load(house / "b.npz") as old:
-            np.testing.assert_array_equal(old["weights"], compress(problem["weights"], "affine", 3).weights)
+        np.testing.assert_array_equal(old["weights"], compress(problem["weights"], "affine", 3).weights)
 
 
 def test_a_method_is_one_file(house):
     (house / "theory/methods/no_loss.py").write_text(TOY_METHOD)
-    assert "says that nothing is lost" in module(house, "theory", "predict", "--help").stdout
-    question = ("theory", "predict", "p.npz", "--scheme", "symmetric", "--bits", "2")
-    assert "no_loss" in module(house, *question, "--method", "no_loss").stdout
-    assert "binary_risk" in module(house, *question).stdout  # it is only asked by name
-    refused = module(house, *question, "--method", "no_loss", "--errors", "expected")
-    assert refused.returncode == 2
-    assert "no_loss needs actual errors" in refused.stderr
+    question = "theory predict p.npz --scheme symmetric --bits 2"
+    lines = ("theory predict --help", f"{question} --method no_loss", question)
+    shown, asked, plain, refused = commands(house, *lines, f"{question} --method no_loss --errors expected")
+    assert "says that nothing is lost" in shown[1]
+    assert "no_loss" in asked[1]
+    assert "binary_risk" in plain[1]  # it is only asked by name
+    assert refused[0] == 2
+    assert "no_loss needs actual errors" in refused[2]
 
 
 # as they were written before schemes had a registry, and with groups since: later schemes must not change how they are read

@@ -18,6 +18,7 @@ class Budget:
             where lines give the flips alone, orthants the distortion.
         pair_work: multiplications a scrambling spent on pairs of random layers by orthants.
         average_precision: error of the average of random layers over that average with which it stops.
+        spread_precision: likewise, over the deviation of single networks: of more classes than features.
         boundary_work: operations spent on points near the decision boundary.
         spread_lines: lines of each of two sets on which single networks are seen there.
         largest_excess: |excess kurtosis| of the four linear combinations of the errors of two classes above which single
@@ -36,6 +37,7 @@ class Budget:
     flips_alone_precision: float = 8e-3
     pair_work: float = 5e7
     average_precision: float = 2e-3
+    spread_precision: float = 0.03
     boundary_work: float = 4e10
     spread_lines: int = 2**12
     largest_excess: float = 0.02

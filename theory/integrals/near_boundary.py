@@ -339,9 +339,9 @@ def _networks(u, s: Setting, sigma, E):
     return jnp.sum(jax.lax.map(block, u), 0)
 
 
-def averages(problem: Problem, steps: np.ndarray, *, seed: int, budget: Budget = DEFAULT) -> Averages:
+def averages(problem: Problem, steps: np.ndarray, *, enough: float = 0.0, seed: int, budget: Budget = DEFAULT) -> Averages:
     """Of random layers W + E, E independent and uniform in +-steps/2 (K,), over points drawn until the distortion is known to
-    the budget's precision, or its work done.
+    the budget's precision or to the error that is ``enough``, or the work done.
 
     Kind: exact up to the reported error. Assumes features Gaussian given the class.
     """
@@ -372,7 +372,7 @@ def averages(problem: Problem, steps: np.ndarray, *, seed: int, budget: Budget =
             total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
             n += new
             loss = estimate(total[0].sum(1) / n)
-            if n >= most or loss.error <= budget.average_precision * abs(float(loss.value)):
+            if n >= most or loss.error <= max(enough, budget.average_precision * abs(float(loss.value))):
                 return Averages(*(x / n for x in total))
 
 

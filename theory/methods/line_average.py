@@ -12,7 +12,8 @@ from theory.methods.base import Case, Method, refuses_kind
 
 @dataclass(frozen=True, kw_only=True)
 class LineAverageMethod(Method):
-    """Exact up to the reported error; it asks nothing of the layer."""
+    """Exact up to the reported error; it asks nothing of the layer. It suffices where that error is small beside the
+    distortion, or beside the spread of single networks."""
 
     def refuses(self, case):
         return refuses_kind(case, many=True, integers=False)
@@ -21,7 +22,8 @@ class LineAverageMethod(Method):
         return [self._one(one) for one in case.each()]
 
     def suffices(self, case, effect):
-        return False
+        D, spread = float(effect.distortion @ case.problem.priors), float(np.std(effect.draws.distortion))
+        return effect.error <= max(case.budget.average_precision * abs(D), case.budget.spread_precision * spread)
 
     def _one(self, case: Case) -> Effect:
         errors = case.uniform_errors(case.layer)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from theory.effect import Effect
 from theory.integrals import near_boundary
 from theory.integrals.line_averages import LineAverage, along_lines, average_of, in_common
@@ -29,7 +31,9 @@ class PosteriorAverage(Method):
 
     def _one(self, case: Case) -> Effect:
         problem, steps, how = case.problem, case.layer.steps[:, 0], {"seed": case.seed, "budget": case.budget}
-        sums, pi = near_boundary.averages(problem, steps, **how), problem.priors
+        around = in_common(near_boundary.networks(problem, steps, **how)[None])
+        enough = case.budget.spread_precision * float(np.std(around))
+        sums, pi = near_boundary.averages(problem, steps, enough=enough, **how), problem.priors
         clean = average_of(along_lines(problem, problem.weights[None], seed=case.seed, work=case.budget.line_work), pi)
         neglected, distortion, flips = sums.neglected.mean(0), estimate(sums.loss.sum(1)), estimate(sums.flips.sum(1))
         average = LineAverage(
@@ -41,7 +45,6 @@ class PosteriorAverage(Method):
             error=float(distortion.error + neglected[0]),
             flips_error=float(flips.error + neglected[1]),
         )
-        around = in_common(near_boundary.networks(problem, steps, **how)[None])
         return random_effect(case, self.name, average, float(distortion.value) + around)
 
 
