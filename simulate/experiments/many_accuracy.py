@@ -15,6 +15,7 @@ from simulate.experiments.textbook import textbook
 from simulate.generator import synthetic
 from simulate.sampling.ghk import average_sequences
 from simulate.sampling.importance_sampling import GROUP, GROUPS, Boundary, average_boundary
+from theory.budget import Budget
 from theory.prediction import predict
 from theory.setting.command_line import Parser, add_json, add_seed, print_json, print_table, progress, run, whole_number
 from theory.setting.problem import Problem
@@ -49,7 +50,10 @@ def many_accuracy(
             [compress(problem.weights, "symmetric", b, per_channel=question["per_channel"]).steps[:, 0] for b in bits]
         )
         how, values, errors = reference(problem, steps, seed=seed + 1)
-        records, books = predict(problem, seed=seed, **question), textbook(problem, steps, seed=seed)
+        records, books = (
+            predict(problem, seed=seed, budget=Budget(spread_precision=0.0), **question),
+            textbook(problem, steps, seed=seed),
+        )
         law = float(small_steps(problem, steps[0], seed=seed).distortion.value)
         for i, one in enumerate(records):
             spread, gap = one.interval_sources["network"], abs(one.distortion - values[i])

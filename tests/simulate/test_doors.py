@@ -60,7 +60,7 @@ def keras_twin(model, keras):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("limit", [100, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("limit", [50, pytest.param(None, marks=pytest.mark.slow)])
 def test_one_resnet_through_every_door(limit, resnet_dir, cifar10_dir, tmp_path, monkeypatch):
     """The .th file, the same weights as safetensors, exported to ONNX, and a Keras twin: the same features; of all images an
     error of 8.27 % through each."""
@@ -158,7 +158,7 @@ def test_a_trained_keras_network_goes_through_every_door(tmp_path, monkeypatch, 
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("limit", [100, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("limit", [50, pytest.param(None, marks=pytest.mark.slow)])
 def test_a_network_of_imagenet(limit, imagenet_dir, monkeypatch):
     """EfficientNet-lite0: 87.5 % of the 1,000 images; torchvision's mean and deviation give another, plausible accuracy, which
     ``expected_accuracy`` refuses."""
