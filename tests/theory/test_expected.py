@@ -276,6 +276,17 @@ def test_validity_speaks_of_a_mass_of_zeros(scheme, of_zero):
     assert float(sentence.split("would be ")[1].split(" ")[0]) / record.distortion == pytest.approx(right / plain, rel=0.1)
 
 
+def test_validity_speaks_of_rows_that_are_opposite():
+    """Taken as independent; with the correlation it names, the distortion is that of tied rows."""
+    problem = random_problem(256, 9)
+    problem = replace(problem, weights=problem.weights[1] * np.array([[-1.0], [1.0]]))
+    question: dict = dict(scheme="symmetric", bits=[5], errors="expected")
+    (alone,), (tied,) = predict(problem, row_errors="independent", **question), predict(problem, **question)
+    (sentence,) = [warning for warning in alone.warnings if "are correlated (-1.00" in warning]
+    assert float(sentence.split("would be ")[1].split(" ")[0]) == pytest.approx(tied.distortion, rel=0.05)
+    assert abs(tied.distortion) > 1.5 * abs(alone.distortion)
+
+
 def test_groups_of_columns_without_errors():
     """Half of the columns are zeros: their groups have no error, and the variance of the others is not averaged with them."""
     problem = random_problem(64, 5)

@@ -300,3 +300,7 @@ def test_more_classes_than_features_as_counted(seed):
     with pytest.raises(InputError, match="rows that differ"):
         predict(tied, **ask)
     assert predict(tied, row_errors="independent", **ask)[0].method == "posterior_average"
+    del ask["method"]  # lines suffice where their error is small beside the spread of networks
+    for precision, method in ((0.0, "posterior_average"), (2.0, "line_average")):
+        ask["budget"] = replace(ask["budget"], spread_precision=precision, random_line_work=1e6, random_line_rounds=1)
+        assert predict(problem, **ask)[0].method == method
