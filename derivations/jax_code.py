@@ -16,7 +16,7 @@ import sympy
 from derivations.compiled import compiled_code, phi, vectorized
 from derivations.result import Result
 
-PLAIN = (sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.Piecewise, sympy.Abs)
+PLAIN = (sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.acos, sympy.atan, sympy.Piecewise, sympy.Abs)
 KNOWN = ("Phi", "OwensT")  # special functions that the house has
 
 

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import sympy
 
-from derivations import RESULTS, arithmetic, binary, calibration, conditional, laws, multiclass
+from derivations import RESULTS, arithmetic, binary, calibration, conditional, laws, layers, multiclass
 from derivations.__main__ import main
 from derivations.notation import a, h_h, k4, m, mu_h, mu_mu, prior, q, r, s, sign, step, trace, v
 from derivations.result import Identity, Numeric, Result, collect
@@ -128,6 +128,18 @@ MISTAKES = {
     ],
     "union_bound": [lambda f: f / 2, lambda f: f**2 * 2],
     "bonferroni": [lambda f: f + laws.pairs, lambda f: f - laws.pairs],
+    "rectified_mean": [lambda f: f.subs(m, -m), lambda f: f - m, lambda f: f.subs(s, 2 * s)],
+    "rectified_square": [lambda f: f / 2, lambda f: f.subs(m, -m), lambda f: f + s**2],
+    "rectified_product": [
+        lambda f: f.subs(layers.rho, -layers.rho),
+        lambda f: f / 2,
+        lambda f: f.subs(layers.other, s),
+    ],
+    "rectifier_gain": [
+        lambda f: f**2,
+        lambda f: f.subs(layers.noise, layers.noise / 2),
+        lambda f: 1 - layers.noise / (2 * (sympy.pi - 1)),
+    ],
     "flip_law": [lambda f: f.subs(binary.l4, -binary.l4), lambda f: f.subs(v, 2 * v), lambda f: f.subs(v, v**2)],
 }
 CASES = [pytest.param(name, i, id=f"{name}-{i}") for name, changes in MISTAKES.items() for i in range(len(changes))]

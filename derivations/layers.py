@@ -1,0 +1,145 @@
+"""Rectifiers under noise: what several layers do to the moments of their pre-activations, and why noise shrinks logits.
+
+A pre-activation u ~ N(m, s^2) over inputs meets noise n ~ N(0, r s^2), independent of it: rounding the weights of the layer
+before, or of any before that. The rectifier passes E[max(u + n, 0) | u], which follows max(u, 0) with a slope below 1: the
+gain. It is of first order in the noise power r, and so is what it does to the mean logits.
+"""
+
+import mpmath
+import sympy
+from sympy import Symbol, acos, atan, pi, sqrt
+
+from derivations.notation import Phi, m, phi, s
+from derivations.result import Identity, Numeric, Result, draw, evaluate
+
+rho = Symbol("rho", real=True)
+other = Symbol("other", positive=True)
+noise = Symbol("noise", positive=True)
+
+
+def _rectified(power: int, formula):
+    """The formula beside the integral of max(u, 0)^power."""
+
+    def sides(rng):
+        values = draw(rng, m=(-1.5, 1.5), s=(0.3, 1.5))
+        mean, deviation = values["m"], values["s"]
+        points = sorted({mpmath.mpf(0), *(max(mpmath.mpf(0), mean + k * deviation) for k in (-4, 0, 4, 14))})
+        want = mpmath.quad(lambda u: u**power * mpmath.npdf(u, mean, deviation), points)
+        return evaluate(formula, {m: mean, s: deviation}), want
+
+    return sides
+
+
+_mean = m * Phi(m / s) + s * phi(m / s)
+
+rectified_mean = Result(
+    name="rectified_mean",
+    statement="E max(u, 0) = m Phi(m/s) + s phi(m/s), u ~ N(m, s^2)",
+    arguments=(m, s),
+    formula=_mean,
+    assumptions=("pre-activation Gaussian", "s > 0"),
+    kind="exact",
+    source="rectified Gaussian law",
+    steps=lambda formula: (
+        Identity(text="its slope in m is P(u > 0)", left=sympy.diff(formula, m), right=Phi(m / s)),
+        Numeric(text="it equals the integral", sides=_rectified(1, formula)),
+    ),
+)
+
+rectified_square = Result(
+    name="rectified_square",
+    statement="E max(u, 0)^2 = (m^2 + s^2) Phi(m/s) + m s phi(m/s), u ~ N(m, s^2)",
+    arguments=(m, s),
+    formula=(m**2 + s**2) * Phi(m / s) + m * s * phi(m / s),
+    assumptions=("pre-activation Gaussian", "s > 0"),
+    kind="exact",
+    source="rectified Gaussian law",
+    steps=lambda formula: (
+        Identity(text="its slope in m is twice the mean", left=sympy.diff(formula, m), right=2 * _mean),
+        Numeric(text="it equals the integral", sides=_rectified(2, formula)),
+    ),
+)
+
+
+def _product_sides(formula):
+    def sides(rng):
+        values = draw(rng, s=(0.3, 1.5), other=(0.3, 1.5), rho=(-0.9, 0.9))
+        first, second, correlation = (values[name] for name in ("s", "other", "rho"))
+        rest = second * mpmath.sqrt(1 - correlation**2)
+
+        def given(x):  # E[max(y, 0) | u = x s], weighted
+            centre = correlation * second * x
+            mean = centre * mpmath.ncdf(centre / rest) + rest * mpmath.npdf(centre / rest)
+            return first * x * mean * mpmath.npdf(x)
+
+        return evaluate(formula, {s: first, other: second, rho: correlation}), mpmath.quad(given, [0, 1, 3, 6, 14])
+
+    return sides
+
+
+_product = s * other * (sqrt(1 - rho**2) + rho * (pi - acos(rho))) / (2 * pi)
+
+rectified_product = Result(
+    name="rectified_product",
+    statement="E max(u, 0) max(u', 0) = s s' (sqrt(1 - rho^2) + rho (pi - arccos rho))/(2 pi), u and u' of mean 0, deviations "
+    "s and s' (other), correlation rho",
+    arguments=(s, other, rho),
+    formula=_product,
+    assumptions=("pre-activations jointly Gaussian of mean 0",),
+    kind="exact",
+    source="arc-cosine kernel of order 1: Cho and Saul, NeurIPS 2009",
+    steps=lambda formula: (
+        Identity(
+            text="Price: its second derivative in the covariance is the density of u = u' = 0",
+            left=sympy.diff(formula, rho, 2) / (s * other) ** 2,
+            right=1 / (2 * pi * s * other * sqrt(1 - rho**2)),
+        ),
+        Identity(text="uncorrelated, it is the product of the means", left=formula.subs(rho, 0), right=s * other / (2 * pi)),
+        Identity(text="of one pre-activation, half of its power", left=formula.subs(rho, 1), right=s * other / 2),
+        Numeric(text="it equals the integral over u", sides=_product_sides(formula), points=2),
+    ),
+)
+
+
+def _gain_sides(formula):
+    def sides(rng):
+        power = draw(rng, noise=(0.01, 2.0))["noise"]
+        deviation, mean = mpmath.sqrt(power), 1 / mpmath.sqrt(2 * mpmath.pi)
+
+        def passed(u):  # E[max(u + n, 0) | u]
+            return u * mpmath.ncdf(u / deviation) + deviation * mpmath.npdf(u / deviation)
+
+        covariance = mpmath.quad(lambda u: passed(u) * (max(u, 0) - mean) * mpmath.npdf(u), [-14, -4, -1, 0, 1, 4, 14])
+        variance = mpmath.mpf(1) / 2 - mean**2
+        return evaluate(formula, {noise: power}), covariance / variance
+
+    return sides
+
+
+rectifier_gain = Result(
+    name="rectifier_gain",
+    statement="slope of E[max(u + n, 0) | u] in max(u, 0), u ~ N(0, s^2), n ~ N(0, noise s^2): g = (pi + sqrt(noise) - "
+    "arctan sqrt(noise) - sqrt(1 + noise))/(pi - 1) = 1 - noise/(2 (pi - 1)) + O(noise^(3/2))",
+    arguments=(noise,),
+    formula=(pi + sqrt(noise) - atan(sqrt(noise)) - sqrt(1 + noise)) / (pi - 1),
+    assumptions=("pre-activation Gaussian of mean 0", "noise Gaussian, independent of it"),
+    kind="exact",
+    source="least-squares slope: Cov of the two rectified pre-activations (rectified_product) over Var max(u, 0)",
+    steps=lambda formula: (
+        Identity(
+            text="the covariance of max(u + n, 0) and max(u, 0), correlation 1/sqrt(1 + noise), over the variance",
+            left=formula * (pi - 1) / (2 * pi),
+            right=(_product.subs({s: 1, other: sqrt(1 + noise)}) - sqrt(1 + noise) / (2 * pi))
+            .subs(rho, 1 / sqrt(1 + noise))
+            .subs(acos(1 / sqrt(1 + noise)), atan(sqrt(noise)))
+            .subs(sqrt(1 - 1 / (1 + noise)), sqrt(noise) / sqrt(1 + noise)),
+        ),
+        Identity(text="no noise, no shrinking", left=sympy.limit(formula, noise, 0, "+"), right=sympy.Integer(1)),
+        Identity(
+            text="its slope without noise is -1/(2 (pi - 1))",
+            left=sympy.limit(sympy.diff(formula, noise), noise, 0, "+"),
+            right=-1 / (2 * (pi - 1)),
+        ),
+        Numeric(text="it equals the least-squares slope by integration", sides=_gain_sides(formula)),
+    ),
+)
