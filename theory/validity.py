@@ -163,13 +163,18 @@ def _error_model(
             f"independent of the weights; for Gaussian weights, gain removed, {instead(scale)} (from features, --errors "
             "adapted takes this layer's own errors)"
         )
-    elif abs((scale := _variance_ratio(problem.weights, layer)) - 1) > UNLIKE + 4 * np.sqrt(0.8 / E.size):
+    elif abs((scale := _variance_ratio(problem.weights, layer)) - 1) > UNLIKE + 4 * np.sqrt(0.8 / _with_errors(layer)):
         found.append(
             f"the errors of this layer have {scale:.2g} times the variance of uniform ones, gain removed (zeros, equal weights "
             f"or clipped ones): with that variance {instead(scale)} (from features, --errors adapted takes the layer's own)"
         )
     found += _lonely(problem, layer, instead)
     return found
+
+
+def _with_errors(layer: Compressed) -> int:
+    """Weights that have a step."""
+    return int(np.count_nonzero(np.broadcast_to(layer.steps > 0, layer.weights.shape)))
 
 
 def _variance_ratio(weights: np.ndarray, layer: Compressed) -> float:
