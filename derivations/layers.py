@@ -1,8 +1,8 @@
-"""Rectifiers under noise: what several layers do to the moments of their pre-activations, and why noise shrinks logits.
+"""Rectifiers under noise: moments of rectified Gaussian pre-activations, and how much one rectifier shrinks what it passes.
 
-A pre-activation u ~ N(m, s^2) over inputs meets noise n ~ N(0, r s^2), independent of it: rounding the weights of the layer
-before, or of any before that. The rectifier passes E[max(u + n, 0) | u], which follows max(u, 0) with a slope below 1: the
-gain. It is of first order in the noise power r, and so is what it does to the mean logits.
+A pre-activation u over inputs meets noise n, independent of it: rounding the weights of the layer before, or of an earlier one.
+The rectifier passes E[max(u + n, 0) | u], which follows max(u, 0) with a slope, its gain, that is below 1 by the first order of
+the noise power. Gains of several layers do not multiply: only the even half of a rectifier is shrunk.
 """
 
 import mpmath
@@ -15,6 +15,11 @@ from derivations.result import Identity, Numeric, Result, draw, evaluate
 rho = Symbol("rho", real=True)
 other = Symbol("other", positive=True)
 noise = Symbol("noise", positive=True)
+
+
+def _by_hand(mean, deviation):
+    """E max(u, 0), in numbers."""
+    return mean * mpmath.ncdf(mean / deviation) + deviation * mpmath.npdf(mean / deviation)
 
 
 def _rectified(power: int, formula):
@@ -68,9 +73,7 @@ def _product_sides(formula):
         rest = second * mpmath.sqrt(1 - correlation**2)
 
         def given(x):  # E[max(y, 0) | u = x s], weighted
-            centre = correlation * second * x
-            mean = centre * mpmath.ncdf(centre / rest) + rest * mpmath.npdf(centre / rest)
-            return first * x * mean * mpmath.npdf(x)
+            return first * x * _by_hand(correlation * second * x, rest) * mpmath.npdf(x)
 
         return evaluate(formula, {s: first, other: second, rho: correlation}), mpmath.quad(given, [0, 1, 3, 6, 14])
 
@@ -106,10 +109,10 @@ def _gain_sides(formula):
         power = draw(rng, noise=(0.01, 2.0))["noise"]
         deviation, mean = mpmath.sqrt(power), 1 / mpmath.sqrt(2 * mpmath.pi)
 
-        def passed(u):  # E[max(u + n, 0) | u]
-            return u * mpmath.ncdf(u / deviation) + deviation * mpmath.npdf(u / deviation)
+        def product(u):  # of E[max(u + n, 0) | u] and the centred max(u, 0), weighted
+            return _by_hand(u, deviation) * (max(u, 0) - mean) * mpmath.npdf(u)
 
-        covariance = mpmath.quad(lambda u: passed(u) * (max(u, 0) - mean) * mpmath.npdf(u), [-14, -4, -1, 0, 1, 4, 14])
+        covariance = mpmath.quad(product, [-14, -4, -1, 0, 1, 4, 14])
         variance = mpmath.mpf(1) / 2 - mean**2
         return evaluate(formula, {noise: power}), covariance / variance
 

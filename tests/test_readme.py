@@ -58,6 +58,14 @@ def test_the_first_readme_runs(tmp_path):
     assert (tmp_path / "out" / "mine.png").is_file()
 
 
+@pytest.mark.parametrize("arguments", ["rectifier_gain", "gain --json"])
+def test_the_commands_of_the_derivations_run(arguments, tmp_path):
+    """Those of one result; all of them are verified by other tests, and what --write writes is compared."""
+    command = f"python -m derivations {arguments}"
+    assert command in (ROOT / "derivations" / "README.md").read_text()
+    assert arguments.split()[0] in call(tmp_path, command)
+
+
 def test_the_statistics_file_of_the_theory_readme_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (block,) = [block for block in blocks(ROOT / "theory" / "README.md") if block.startswith("import")]

@@ -18,7 +18,7 @@ class Budget:
             where lines give the flips alone, orthants the distortion.
         pair_work: multiplications a scrambling spent on pairs of random layers by orthants.
         average_precision: error of the average of random layers over that average with which it stops.
-        spread_precision: likewise, over the deviation of single networks: of more classes than features.
+        spread_precision: likewise, over the deviation of single networks, where orthants do not serve.
         boundary_work: operations spent on points near the decision boundary.
         spread_lines: lines of each of two sets on which single networks are seen there.
         largest_excess: |excess kurtosis| of the four linear combinations of the errors of two classes above which single

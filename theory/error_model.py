@@ -68,12 +68,17 @@ def adapted(weights: np.ndarray, layer: Compressed) -> ErrorModel:
     return min(models.values(), key=criterion) if len(models) > 1 else models["layer"]
 
 
-def _fitted(scope: str, weights: np.ndarray, E: np.ndarray, axis: int | None) -> ErrorModel:
-    """Gain and residual along an axis: None for the layer, 1 for every row, 0 for every column."""
+def gain_and_residual(weights: np.ndarray, E: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Slope of the errors in the weights along an axis, None for all of them, and the deviation of what it leaves."""
     power = np.sum(weights**2, axis, keepdims=True)
     alpha = np.sum(E * weights, axis, keepdims=True) / np.where(power > 0, power, 1.0)
     n = E.size if axis is None else E.shape[axis]
-    residual = np.sqrt(np.sum((E - alpha * weights) ** 2, axis, keepdims=True) / max(1, n - 1))
+    return alpha, np.sqrt(np.sum((E - alpha * weights) ** 2, axis, keepdims=True) / max(1, n - 1))
+
+
+def _fitted(scope: str, weights: np.ndarray, E: np.ndarray, axis: int | None) -> ErrorModel:
+    """Gain and residual along an axis: None for the layer, 1 for every row, 0 for every column."""
+    alpha, residual = gain_and_residual(weights, E, axis)
     rows, columns = np.ones(len(weights)), np.ones(weights.shape[1])
     if axis == 0:
         columns = np.maximum(residual[0], QUIETEST * residual.max())

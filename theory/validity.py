@@ -3,6 +3,7 @@
 import numpy as np
 
 from theory.effect import ROUNDING, Effect, negative
+from theory.error_model import gain_and_residual
 from theory.gaussian_quantizer import gaussian_gain
 from theory.integrals import two_classes
 from theory.methods.base import Case
@@ -180,9 +181,9 @@ def _with_errors(layer: Compressed) -> int:
 def _variance_ratio(weights: np.ndarray, layer: Compressed) -> float:
     """The mean square of the errors, gain removed as decisions see it, over that of uniform ones, each in its steps."""
     steps = np.broadcast_to(layer.steps, weights.shape)
-    e, w = ((x[steps > 0] / steps[steps > 0]).ravel() for x in (layer.weights - weights, weights))
-    gain = float(e @ w / max(w @ w, 1e-300))
-    return float(12 * np.mean((e - gain * w) ** 2) / max(1 + gain, COARSEST) ** 2)
+    w, e = (x[steps > 0] / steps[steps > 0] for x in (weights, layer.weights - weights))
+    gain, residual = (x.item() for x in gain_and_residual(w, e, None))
+    return 12 * residual**2 / max(1 + gain, COARSEST) ** 2
 
 
 def _weights_over_steps(weights: np.ndarray, layer: Compressed) -> list[float]:
