@@ -2,32 +2,21 @@
 
 import datetime
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simulate.networks.folders import INTERPOLATIONS, SUFFIXES, Shaping, read_folder
-from simulate.networks.images import Images, is_cifar, read_cifar
-from simulate.networks.network import MEAN, NAMES, STD, Network, Sample, disagreement
+from simulate.networks.inputs import Inputs, preprocessing_of, read_inputs
+from simulate.networks.network import NAMES, Network, Sample, disagreement
 from theory.setting.archive import check_place, write_arrays
-from theory.setting.checks import whole
-from theory.setting.command_line import progress, say
+from theory.setting.command_line import say
 from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.problem import decide
 from theory.setting.record import version
 
-BATCH, LARGE_BATCH = 250, 32  # images; of more than LARGE pixels
-LARGE = 64 * 64
 FILES = (".keras", ".h5", ".hdf5", ".onnx")
-LARGEST_SIDE = 2**14  # pixels
-TRIED = 32  # images on which the head is found
-
-
-# how images become what a network takes
-PREPROCESSING = ("labels", "class_index", "mean", "std", "resize", "crop", "interpolation")
 
 
 def extract(
@@ -69,40 +58,14 @@ def extract(
     Raises:
         InputError: images or network that can't be read, no linear head, labels beyond the network's classes, another accuracy.
     """
-    for name in preprocessing:
-        if name not in PREPROCESSING:
-            raise InputError(f"{name}: expected one of {', '.join(PREPROCESSING)}, got another option")
-    given, known = preprocessing.get, network in NAMES
-    centre = _channels("mean", given("mean"), MEAN if known else (0.0,))
-    scale = _channels("std", given("std"), STD if known else (1.0,))
-    if np.any(scale <= 0):
-        raise InputError(f"std: expected positive numbers, got {scale.reshape(-1).tolist()}")
-    resize, crop = (x if x is None else whole(name, x, 1, LARGEST_SIDE) for name in ("resize", "crop") for x in (given(name),))
-    shaping = Shaping(resize, crop, given("interpolation") or "bilinear")
-    if shaping.interpolation not in INTERPOLATIONS:
-        raise InputError(f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, got {shaping.interpolation!r}")
+    shaping = preprocessing_of(preprocessing, known=network in NAMES)
     _expected_files(network, checkpoint)
     if out is not None:
         check_place(out, ".npz", reads=[checkpoint, network])
-    images = _images(Path(data), split, limit, given("labels"), given("class_index"), shaping)
-    spread = np.unique(np.linspace(0, len(images.labels) - 1, TRIED).astype(int))
-
-    def normalized(pixels: np.ndarray, channels: int) -> np.ndarray:
-        return _normalized(pixels, channels, centre, scale)
-
-    def sample(channels: int) -> np.ndarray:
-        """Images spread over the data: in the order of folders the first are of one class."""
-        return normalized(np.concatenate([images.pixels[i : i + 1] for i in spread]), channels)
-
-    classes = len(images.class_names) or int(images.labels.max()) + 1
-    opened = _opened(network, checkpoint, sample, classes, output)
-    size = int(np.prod(images.pixels[0:1].shape[2:]))
-    features, logits = _run(
-        opened,
-        lambda part: normalized(images.pixels[part], opened.channels),
-        len(images.labels),
-        BATCH if size <= LARGE else LARGE_BATCH,
-    )
+    inputs = read_inputs(Path(data), split, limit, shaping)
+    images = inputs.images
+    opened = _opened(network, checkpoint, inputs.sample, inputs.classes, output)
+    features, logits = _run(opened, inputs)
     head, K = opened.head, max(2, len(opened.head.weights))
     if images.labels.max() >= K:
         raise InputError(
@@ -123,8 +86,7 @@ def extract(
         "files_sha256": opened.files,
         "output": head.kind,
         **images.source,
-        "mean": centre.reshape(-1).tolist(),
-        "std": scale.reshape(-1).tolist(),
+        **shaping.as_dict(),
         "accuracy": accuracy,
         "checkpoint_says": opened.said,
         "date": datetime.date.today().isoformat(),
@@ -155,39 +117,6 @@ def extract(
             },
         )
     return result
-
-
-def _channels(name: str, given: Sequence[float] | None, otherwise: Sequence[float]) -> np.ndarray:
-    """(1 or 3, 1, 1) in single precision."""
-    with np.errstate(over="ignore"):
-        values = np.array(otherwise if given is None else given, np.float32).reshape(-1)
-    if values.size not in (1, 3) or not np.isfinite(values).all():
-        raise InputError(f"{name}: expected one finite number or three, got {list(given or ())}")
-    return values[:, None, None]
-
-
-def _normalized(pixels: np.ndarray, channels: int, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """(n, channels, H, W) from pixels (n, 3, H, W); one channel is the luma of ITU-R 601."""
-    if channels == 1:
-        weights = np.array([0.299, 0.587, 0.114], np.float32)
-        pixels = np.rint(np.tensordot(pixels.astype(np.float32), weights, (1, 0)))[:, None]
-    elif channels != 3:
-        raise InputError(f"network: expected one that takes images of 1 or 3 channels, got {channels}")
-    if max(centre.size, scale.size) > channels:
-        raise InputError(f"mean, std: expected one number for a network of one channel, got {max(centre.size, scale.size)}")
-    return ((pixels.astype(np.float32) / np.float32(255) - centre) / scale).astype(np.float32)
-
-
-def _images(data: Path, split: str, limit: int | None, labels, class_index, shaping: Shaping) -> Images:
-    if not data.exists():
-        raise InputError(f"{data}: expected a folder or an archive of images, found nothing")
-    if data.is_dir() and not any(data.iterdir()):
-        raise InputError(f"{data}: expected CIFAR's files or folders of images, got an empty folder")
-    plain = labels is None and class_index is None and shaping.resize is None and shaping.crop is None
-    photos = data.is_dir() and any(path.is_dir() or path.suffix.lower() in SUFFIXES for path in data.iterdir())
-    if plain and (is_cifar(data) or not photos):
-        return read_cifar(data, split=split, limit=limit)
-    return read_folder(data, split=split, limit=limit, labels=labels, class_index=class_index, shaping=shaping)
 
 
 def _expected_files(network: str, checkpoint: Path | str | None) -> None:
@@ -234,11 +163,11 @@ def _opened(network: str, checkpoint: Path | str | None, sample: Sample, classes
     return open_torch(network, checkpoint, *which)
 
 
-def _run(opened: Network, normalized, n: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+def _run(opened: Network, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
     """Features (n, d) in single and logits (n, K) in double precision."""
     features, logits, head = [], [], opened.head
-    for first in progress(range(0, n, batch), total=-(-n // batch), what="images", unit="batch"):
-        z, output = opened.run(normalized(slice(first, min(first + batch, n))))
+    for first, batch in inputs.batches(opened.channels):
+        z, output = opened.run(batch)
         own = z.astype(np.float64) @ head.weights.T.astype(np.float64) + head.bias
         if not disagreement(own, output, head.kind, opened.precision) <= 1:
             raise InputError(

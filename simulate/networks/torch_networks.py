@@ -4,6 +4,7 @@ run."""
 import importlib
 import re
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,6 +80,67 @@ def _linear(func, args, kwargs) -> _Operation | None:
     return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class TorchClassifier:
+    """A PyTorch classifier that was opened.
+
+    Attributes:
+        name: what it was asked for by. model: in evaluation mode. kind: the number format it is fed in.
+        channels: of its images. flat: whether it takes them as vectors. output: which of its outputs are the logits.
+        said: what its checkpoint says of it. files: the SHA-256 of what it was read from.
+    """
+
+    name: str
+    model: torch.nn.Module
+    kind: torch.dtype
+    channels: int
+    flat: bool
+    output: str
+    said: dict[str, Any]
+    files: dict[str, str]
+
+    def outputs(self, images: np.ndarray) -> dict[str, torch.Tensor]:
+        """What the network returns, by name, of normalized images (n, channels, H, W).
+
+        Raises:
+            InputError: whatever the user's own code raises, in one line.
+        """
+        x = torch.from_numpy(images.reshape(len(images), -1) if self.flat else images).to(self.kind)
+        try:
+            return _outputs(self.model(x), self.name)
+        except (Exception, SystemExit) as error:  # the user's own code, which may even ask to exit
+            raise InputError(
+                f"{self.name}: expected a network that takes images {tuple(x.shape[1:])}, got {first_line(error)}"
+            ) from None
+
+    def logits(self, images: np.ndarray) -> torch.Tensor:
+        """(n, K) the output that decides."""
+        return self.outputs(images)[self.output]
+
+
+def open_classifier(
+    network: str, checkpoint: Path | str | None, sample: Sample, classes: int = 0, output: str | None = None
+) -> TorchClassifier:
+    """As :func:`open_torch`, without looking for a head."""
+    model, said, files = _load(network, checkpoint)
+    channels = _channels(model, sample)
+    images = sample(channels)
+    kind = next((one.dtype for one in model.parameters() if one.is_floating_point()), torch.float32)
+    classifier = TorchClassifier(
+        name=network,
+        model=model,
+        kind=kind,
+        channels=channels,
+        flat=_takes_vectors(model, images, kind),
+        output="",
+        said=said,
+        files=files,
+    )
+    with torch.inference_mode():
+        arrays = {key: value.detach().double().numpy() for key, value in classifier.outputs(images).items()}
+    return replace(classifier, output=pick_output(arrays, classes, output, network))
+
+
 def open_torch(
     network: str, checkpoint: Path | str | None, sample: Sample, classes: int = 0, output: str | None = None
 ) -> Network:
@@ -91,37 +153,25 @@ def open_torch(
     Raises:
         InputError: no such factory, what it makes is no module, a checkpoint that does not fit, no linear head.
     """
-    model, said, files = _load(network, checkpoint)
-    kind = next((one.dtype for one in model.parameters() if one.is_floating_point()), torch.float32)
-    channels = _channels(model, sample)
-    images = sample(channels)
-    chosen: list[str] = []
-    flat = _takes_vectors(model, images, kind)
+    classifier = open_classifier(network, checkpoint, sample, classes, output)
 
     def operations(x: np.ndarray) -> tuple[list[_Operation], torch.Tensor]:
         seen = _Seen()
-        try:
-            with torch.inference_mode(), seen:
-                returned = _outputs(model(torch.from_numpy(x.reshape(len(x), -1) if flat else x).to(kind)), network)
-        except (Exception, SystemExit) as error:  # the user's own code, which may even ask to exit
-            raise InputError(
-                f"{network}: expected a network that takes images {x.shape[1:]}, got {first_line(error)}"
-            ) from None
-        if not chosen:
-            arrays = {key: value.detach().double().numpy() for key, value in returned.items()}
-            chosen.append(pick_output(arrays, classes, output, network))
-        return seen.operations, returned[chosen[0]]
+        with torch.inference_mode(), seen:
+            logits = classifier.logits(x)
+        return seen.operations, logits
 
     def pooled(x: torch.Tensor) -> np.ndarray:
         """(n, d): the mean over positions, which a linear layer and the mean may change places with."""
         return x.double().reshape(len(x), -1, x.shape[-1]).mean(1).numpy()
 
-    found, logits = operations(images)
+    found, logits = operations(sample(classifier.channels))
     lines = [Linear(pooled(x), _array(weight), None if bias is None else _array(bias)) for x, weight, bias in found]
     precision = _precision([logits, *(one.inputs for one in found)])
-    head = find_head(lines, logits.double().numpy(), network, precision, _opaque(model))
+    head = find_head(lines, logits.double().numpy(), network, precision, _opaque(classifier.model))
     weight = found[-1 - head.place].weights
     bits = BITS.get(weight.dtype, 32)
+    said = classifier.said
     if bits == 16 and weight.dtype != torch.float16:
         said = {**said, "weights": str(weight.dtype).removeprefix("torch.")}
 
@@ -130,7 +180,7 @@ def open_torch(
         return pooled(found[-1 - head.place].inputs), logits.double().numpy().reshape(len(x), -1)
 
     exact = 16 if weight.dtype == torch.float16 else max(bits, 32)  # a file holds bfloat16 as float32, exactly
-    return Network(network, head, run_batch, exact, said, files, channels, precision)
+    return Network(network, head, run_batch, exact, said, classifier.files, classifier.channels, precision)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
