@@ -23,6 +23,7 @@ _HOMES = {
     "decompress": "simulate.stored_files",
     "fit": "simulate.feature_models.fit",
     "extract": "simulate.networks.extract",
+    "linearize": "simulate.networks.linearize",
     "train": "simulate.networks.training",
     "compare": "simulate.experiments.models",
     "check": "simulate.experiments.hypotheses",
@@ -48,7 +49,7 @@ def __getattr__(name: str):
 
 
 def run(
-    problem: "Problem | Path | str",
+    problem: "Problem | Path | str | None" = None,
     *,
     scheme: str,
     bits: Sequence[int] | None = None,
@@ -63,14 +64,14 @@ def run(
     seed: int = 0,
     **options: Any,
 ) -> "list[Record]":
-    """Estimate risk, distortion and flip rate of a compressed layer by counting decisions.
+    """Estimate risk, distortion and flip rate of a compressed layer, or of a whole network, by counting decisions.
 
     All widths share the same samples. ``errors="actual"``: the one compressed layer. ``errors="expected"``: independent layers
     W + E, E uniform in +-step/2; the standard error is taken over networks, and ``interval_sources["network"]`` is their spread
     with the sampling noise removed.
 
     Args:
-        problem: a problem or a statistics file.
+        problem: a problem or a statistics file; None with a ``network`` (:func:`simulate.networks.compressed.run_network`).
         scheme, bits, errors, classes, confidence: as :func:`theory.predict`.
         method: the sampler by name (:mod:`simulate.samplers`): counting by default, or ``conditional``, whose standard error
             falls with the distortion.
@@ -99,6 +100,24 @@ def run(
     from theory.setting.question import question
     from theory.setting.record import version
 
+    if "network" in options:
+        from simulate.networks.compressed import run_network
+
+        row_errors = options.pop("row_errors", "tied")
+        for name, unmet in {
+            "problem": problem is not None,
+            "method": method is not None,
+            "classes": classes is not None,
+            "test_size": test_size is not None,
+            "n": n is not None,
+            "row_errors": row_errors != "tied",
+        }.items():
+            if unmet:
+                raise InputError(f"{name}: expected none with a network, which is run on images of its own")
+        law = {"bits": bits, "errors": errors, "confidence": confidence, "networks": networks, "seed": seed}
+        return run_network(scheme=scheme, standard_error=standard_error, **law, **options)
+    if problem is None:
+        raise InputError("problem: expected a problem, a statistics file or a network, got none")
     row_errors = options.pop("row_errors", "tied")
     for name, value, known in (("errors", errors, ("actual", "expected")), ("row_errors", row_errors, ("tied", "independent"))):
         if value not in known:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from theory.setting import interrupt
 
@@ -13,10 +14,12 @@ import simulate
 from theory.setting.command_line import (
     Parser,
     add_json,
+    add_network,
     add_question,
     add_row_errors,
     add_seed,
     fraction,
+    network_of,
     positive,
     print_json,
     print_table,
@@ -34,7 +37,17 @@ NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="simulate", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
-    doors = (_add_synthetic, _add_train, _add_extract, _add_fit, _add_run, _add_measure, _add_check, _add_compress)
+    doors = (
+        _add_synthetic,
+        _add_train,
+        _add_extract,
+        _add_linearize,
+        _add_fit,
+        _add_run,
+        _add_measure,
+        _add_check,
+        _add_compress,
+    )
     for add in (*doors, _add_decompress, _add_benchmark):
         add(commands)
     return run(parser, argv)
@@ -102,25 +115,24 @@ def _add_train(commands) -> None:
     command.set_defaults(run=work)
 
 
-def _add_extract(commands) -> None:
-    command = commands.add_parser(
-        "extract", help="features, logits and labels of a real network (extras `torch`, `keras`, `onnx`)"
-    )
+IMAGES = ("network", "checkpoint", "data", "split", "limit", "output")
+PREPROCESSING = ("labels", "class_index", "mean", "std", "resize", "crop", "interpolation")
+
+
+def _add_images(command: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """A network, and the images it is run on."""
     command.add_argument(
         "--network",
-        required=True,
+        required=required,
         help=f"{', '.join(NETWORKS)}; module:factory for any PyTorch classifier; a .keras, .h5 or .onnx file; a "
         "SavedModel folder",
     )
     command.add_argument("--checkpoint", metavar="FILE", help="weights of a PyTorch network: .pt, .th or .safetensors")
     command.add_argument(
-        "--data", required=True, metavar="DIR", help="folder or archive of CIFAR-10 or CIFAR-100, or a folder of images"
+        "--data", required=required, metavar="DIR", help="folder or archive of CIFAR-10 or CIFAR-100, or a folder of images"
     )
-    command.add_argument("--split", choices=("test", "train"), default="test")
+    command.add_argument("--split", choices=("test", "train"), help="of CIFAR (default test)")
     command.add_argument("--limit", type=whole_number(1), metavar="N", help="only the first N images")
-    command.add_argument(
-        "--expected-accuracy", type=fraction, metavar="A", help="refuse an accuracy more than one point away from this fraction"
-    )
     command.add_argument("--labels", metavar="FILE", help="lines 'image label', for images that are not in one folder a class")
     command.add_argument("--class-index", metavar="FILE", help="folder names to classes, JSON or one a line")
     for name in ("mean", "std"):
@@ -129,16 +141,56 @@ def _add_extract(commands) -> None:
         )
     command.add_argument("--resize", type=whole_number(1), metavar="PIXELS", help="the short side of every image")
     command.add_argument("--crop", type=whole_number(1), metavar="PIXELS", help="the middle of every image")
-    command.add_argument("--interpolation", default="bilinear", help="bilinear, bicubic, lanczos or nearest (default bilinear)")
+    command.add_argument("--interpolation", help="bilinear, bicubic, lanczos or nearest (default bilinear)")
     command.add_argument("--output", metavar="NAME", help="the logits among several outputs, by name or number")
+
+
+def _images_of(a: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`_add_images` read, where it was given."""
+    return {name: getattr(a, name) for name in (*IMAGES, *PREPROCESSING) if getattr(a, name) is not None}
+
+
+def _add_calibrate(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--calibrate",
+        type=whole_number(0),
+        metavar="N",
+        help="the last images of the split, for ranges and temperature, never evaluated (default 2000, at most half)",
+    )
+
+
+def _add_linearize(commands) -> None:
+    command = commands.add_parser(
+        "linearize",
+        help="what errors of every weight of a real network do to its logits, to first order (extra `torch`)",
+        description="Follow, image by image and to first order, what errors of every convolution and linear weight do to the "
+        "logits: the noise file from which `theory predict` says what compressing all layers costs.",
+    )
+    _add_images(command)
+    _add_calibrate(command)
+    command.add_argument("--draws", type=whole_number(2), metavar="M", help="errors common to all images (default 32)")
+    command.add_argument("--out", required=True, metavar="FILE.npz")
+    add_seed(command)
+
+    def work(a: argparse.Namespace) -> None:
+        given = {name: getattr(a, name) for name in ("calibrate", "draws") if getattr(a, name) is not None}
+        simulate.linearize(out=a.out, seed=a.seed, **given, **_images_of(a))
+
+    command.set_defaults(run=work)
+
+
+def _add_extract(commands) -> None:
+    command = commands.add_parser(
+        "extract", help="features, logits and labels of a real network (extras `torch`, `keras`, `onnx`)"
+    )
+    _add_images(command)
+    command.add_argument(
+        "--expected-accuracy", type=fraction, metavar="A", help="refuse an accuracy more than one point away from this fraction"
+    )
     command.add_argument("--out", required=True, metavar="FILE.npz")
 
     def work(a: argparse.Namespace) -> None:
-        names = (
-            "network checkpoint data out split limit expected_accuracy output labels class_index mean std resize crop "
-            "interpolation"
-        )
-        simulate.extract(**{name: getattr(a, name) for name in names.split()})
+        simulate.extract(out=a.out, expected_accuracy=a.expected_accuracy, **_images_of(a))
 
     command.set_defaults(run=work)
 
@@ -189,8 +241,11 @@ def _add_fit(commands) -> None:
 
 def _add_run(commands) -> None:
     command = commands.add_parser("run", help="the distortion of a compressed layer by Monte Carlo")
-    command.add_argument("statistics", help="a statistics file (.npz)")
+    command.add_argument("statistics", nargs="?", help="a statistics file (.npz), or none with --network")
     add_question(command)
+    add_network(command)
+    _add_images(command, required=False)
+    _add_calibrate(command)
     command.add_argument(
         "--errors",
         choices=("actual", "expected"),
@@ -201,6 +256,15 @@ def _add_run(commands) -> None:
         "--method",
         metavar="NAME",
         help="the sampler by name: see below",
+    )
+    command.add_argument(
+        "--unlabelled", action="store_true", help="of a network: no label of these images is read, posteriors stand for them"
+    )
+    command.add_argument(
+        "--labelled", type=whole_number(2), metavar="N", help="with --unlabelled: labels of N of these images correct the rest"
+    )
+    command.add_argument(
+        "--temperature", type=positive, metavar="T", help="with --unlabelled: of the posteriors (default: calibrated)"
     )
     add_row_errors(command)
     command.more_help = _samplers
@@ -213,21 +277,16 @@ def _add_run(commands) -> None:
     add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
-        show(
-            simulate.run(
-                a.statistics,
-                errors=a.errors,
-                method=a.method,
-                test_size=a.test_size,
-                n=a.n,
-                standard_error=a.standard_error,
-                networks=a.networks,
-                row_errors=a.row_errors,
-                seed=a.seed,
-                **question_of(a),
-            ),
-            as_json=a.json,
-        )
+        names = ("errors", "method", "test_size", "n", "standard_error", "networks", "row_errors", "seed")
+        law = {name: getattr(a, name) for name in names}
+        asked = question_of(a) | network_of(a) | _images_of(a)
+        own = ("calibrate", "labelled", "temperature")
+        asked |= {name: getattr(a, name) for name in own if getattr(a, name) is not None}
+        asked |= {"unlabelled": True} if a.unlabelled else {}
+        if (a.statistics is None) == (a.network is None):
+            raise InputError("statistics, --network: expected one of the two, got " + ("none" if a.network is None else "both"))
+        given = {"statistics": a.statistics} if a.network is None else {}
+        show(simulate.run(*given.values(), **law, **asked), as_json=a.json)
 
     command.set_defaults(run=work)
 

@@ -10,10 +10,9 @@ from simulate.sampling.conditional_lines import Lines
 from simulate.sampling.paired_counting import Tally
 from theory.setting.errors import listed
 from theory.setting.record import Record, class_fields, compression_fields
-from theory.setting.remarks import remarks
+from theory.setting.remarks import near_chance, remarks
 from theory.setting.schemes import Compressed
 
-NEAR_CHANCE = 1.25  # of 1/K: an accuracy below is worth a sentence
 NORMAL_95 = 1.959963984540054  # quantile of 95 % of a normal law, both sides
 
 
@@ -39,7 +38,7 @@ def sampled(tally: Tally, index: int, request: Request, method: str) -> Record:
     test_set = test_noise(changed, distortion, request.test_size)
     n = tally.samples * len(priors)
     seen = int((tally.made[index] + tally.mended[index])[priors > 0].sum())
-    interval, warnings = _interval(distortion, float(se[0]), request.confidence, seen, tally.samples)
+    interval, warnings = interval_of(distortion, float(se[0]), request.confidence, seen, tally.units)
     return Record(
         **compression_fields(layer, request.problem.source_bits),
         errors=request.errors,
@@ -122,8 +121,9 @@ class Decisions(NamedTuple):
     class_numbers: list[int]
 
 
-def counted(seen: Decisions, layer: Compressed, source_bits: int, confidence: float, provenance: dict[str, Any]) -> Record:
-    """The record of one layer on n labelled samples, from both decisions on each of them.
+def counted(seen: Decisions, fields: dict[str, Any], confidence: float, provenance: dict[str, Any]) -> Record:
+    """The record of one layer, or network, on n labelled samples, from both decisions on each of them; ``fields`` are those of
+    its compression.
 
     Its standard error is :func:`paired_error`.
     """
@@ -136,17 +136,13 @@ def counted(seen: Decisions, layer: Compressed, source_bits: int, confidence: fl
     flips_se = float(np.sqrt(flip_rate * (1 - flip_rate) / n))
     share = np.bincount(labels, minlength=K)
     recalls = [np.bincount(labels, weights=~x, minlength=K) / np.maximum(share, 1) for x in (wrong, wrong_after)]
-    interval, warnings = _interval((made - mended) / n, se, confidence, made + mended, n)
+    interval, warnings = interval_of((made - mended) / n, se, confidence, made + mended, n)
     if not share.all():
         which = listed(seen.class_numbers[k] for k in np.flatnonzero(share == 0))
         warnings.append(f"no sample of class {which}: recalls are given as 0")
-    right = 1 - float(np.mean(wrong))
-    if right < NEAR_CHANCE / K:
-        warnings.append(
-            f"the clean layer is right for {right:.2%} of the samples, chance is {1 / K:.2%}: are the labels its own?"
-        )
+    warnings += near_chance(1 - float(np.mean(wrong)), K)
     return Record(
-        **compression_fields(layer, source_bits),
+        **fields,
         errors="actual",
         method="counting",
         risk_before=float(np.mean(wrong)),
@@ -182,13 +178,14 @@ def _quantile(confidence: float) -> float:
     return float(-ndtri((1 - confidence) / 2))
 
 
-def _interval(distortion: float, se: float, confidence: float, events: int, n: int):
-    """Estimate +- z standard errors; when nothing was seen to change, the exact bound of a zero count instead."""
+def interval_of(distortion: float, se: float, confidence: float, events: int, n: int):
+    """Estimate +- z standard errors; when nothing was seen to change in n independent units (samples, or networks of several),
+    the exact bound of a zero count instead."""
     if events:
         half = _quantile(confidence) * se
         return (distortion - half, distortion + half), []
     bound = min(1.0, float(-np.log1p(-confidence)) / n)
     return (-bound, bound), [
-        f"no decision changed its correctness in {n} samples: |distortion| is below {bound:.2g} with "
+        f"no decision changed its correctness in {n} independent draws: |distortion| is below {bound:.2g} with "
         f"{confidence:.0%} confidence"
     ]

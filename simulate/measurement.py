@@ -12,7 +12,7 @@ from theory.setting.features import Features
 from theory.setting.plan import Plan, layers_of
 from theory.setting.problem import Problem, decide
 from theory.setting.question import Question
-from theory.setting.record import Record
+from theory.setting.record import Record, compression_fields
 from theory.setting.remarks import remarks
 from theory.setting.schemes import Compressed
 
@@ -38,7 +38,7 @@ def measure_layers(
     records, weights = [], asked.of(subject).weights
     for layer in layers_of(list(plans), weights):
         seen = Decisions(features.labels, before, _after(features, subject, asked, layer), features.class_numbers)
-        record = counted(seen, layer, features.source_bits, confidence, provenance)
+        record = counted(seen, compression_fields(layer, features.source_bits), confidence, provenance)
         names = features.class_numbers
         said = remarks(weights, layer, features.source_bits, bias_column=asked.bias, class_numbers=names)
         records.append(replace(record, warnings=[*record.warnings, *said]))

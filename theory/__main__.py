@@ -12,9 +12,11 @@ if __name__ == "__main__":
 
 from theory.setting.command_line import (
     Parser,
+    add_network,
     add_question,
     add_row_errors,
     add_seed,
+    network_of,
     positive,
     print_json,
     question_of,
@@ -36,9 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     command.more_help = _methods
     command.add_argument(
-        "statistics", help="a statistics file (.npz), from `simulate synthetic` or `simulate fit`, or a features file"
+        "statistics",
+        help="a statistics file (.npz), from `simulate synthetic` or `simulate fit`; a features file; or a noise file, from "
+        "`simulate linearize`",
     )
     add_question(command)
+    add_network(command)
     _add_law(command)
     command.add_argument("--method", metavar="NAME", help="one method by name instead of the best: see below")
     add_seed(command)
@@ -72,9 +77,8 @@ def _add_law(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--errors",
         choices=("actual", "expected", "adapted"),
-        default="actual",
         help="the compressed weights themselves, the mean over uniform errors, or over errors with the gain and variance of "
-        "this layer's own (default actual)",
+        "this layer's own (default actual; of a noise file expected)",
     )
     command.add_argument(
         "--test-size",
@@ -104,6 +108,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         method=arguments.method,
         **_law_of(arguments),
         **question_of(arguments),
+        **network_of(arguments),
     )
     show(records, as_json=arguments.json)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from theory import validity
+from theory.all_layers import predict_all_layers
 from theory.budget import DEFAULT, Budget
 from theory.choose.step import with_chosen_steps
 from theory.effect import Effect
@@ -18,8 +19,9 @@ from theory.methods.base import Case
 from theory.setting.checks import seed_of, share, whole
 from theory.setting.errors import InputError
 from theory.setting.features import Features
-from theory.setting.files import read_either
+from theory.setting.files import read_any
 from theory.setting.misfit import FLOOR
+from theory.setting.noise import Noise
 from theory.setting.plan import layers_of
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
@@ -34,11 +36,11 @@ MOST_TEST = 2**53  # samples of a test set, which float64 counts
 
 @in_float64
 def predict(
-    problem: Problem | Features | Path | str,
+    problem: Problem | Features | Noise | Path | str,
     *,
     scheme: str,
     bits: Sequence[int] | None = None,
-    errors: str = "actual",
+    errors: str | None = None,
     method: str | None = None,
     classes: Sequence[int] | None = None,
     confidence: float = 0.95,
@@ -49,16 +51,19 @@ def predict(
     budget: Budget = DEFAULT,
     **options: Any,
 ) -> list[Record]:
-    """Predict the distortion of a compressed last layer from the statistics of its inputs alone, or from features.
+    """Predict the distortion of a compressed last layer from the statistics of its inputs alone, or from features; or that of
+    a whole network from the noise of its logits.
 
-    ``errors="actual"``: the compressed weights are computed, there is no error model. ``errors="expected"``: only the step is
-    used, the mean is over uniform errors in +-step/2, and the interval covers single networks. ``errors="adapted"``: random
-    errors with the gain and variance of this layer's own. Of the methods (:mod:`theory.methods`) that do not refuse the case
-    the first whose error is small enough answers, else the one of least error.
+    ``errors="actual"`` (the default of a layer): the compressed weights are computed, there is no error model.
+    ``errors="expected"``: only the step is used, the mean is over uniform errors in +-step/2, and the interval covers single
+    networks (of noise the default, and all there is: :mod:`theory.all_layers`). ``errors="adapted"``: random errors with the
+    gain and variance of this layer's own. Of the methods (:mod:`theory.methods`) that do not refuse the case the first whose
+    error is small enough answers, else the one of least error.
 
     Args:
         problem: a problem or a statistics file; or features or their file, averaged over themselves, no hypothesis on their
-            law. They need labels, for actual errors to calibrate on only, or else a ``temperature``.
+            law; or the noise of a network's logits or its file. Features and noise need labels, for actual errors and noise to
+            calibrate on only, or else a ``temperature``.
         scheme: a name in :data:`theory.setting.schemes.SCHEMES`.
         bits: widths; one record each. None for schemes without.
         errors: ``actual``, ``expected`` or ``adapted``.
@@ -70,7 +75,8 @@ def predict(
         row_errors: ``tied``: rows whose weights make their errors the same or opposite have such errors; ``independent``: the
             hypothesis of the papers.
         seed: of the quasi-random points behind the interval. budget: how much work.
-        options: of the scheme, ``bias`` and ``bias_correction``, see :func:`theory.setting.question.question`.
+        options: of the scheme, ``bias`` and ``bias_correction``, see :func:`theory.setting.question.question`; of noise
+            ``layers`` and ``layer_bits``, see :func:`theory.setting.plan.network_plans`.
 
     Returns:
         One record per width. The interval covers the distortion that one network shows.
@@ -81,16 +87,30 @@ def predict(
     Assumes of statistics features Gaussian (or the file's mixture) given the class, of features that softmax(logits/T) is the
     posterior. Kind: exact for actual errors; see the derivation of each method else.
     """
+    subject = read_any(problem)
+    errors = errors or ("expected" if isinstance(subject, Noise) else "actual")
     for name, value, known in (("errors", errors, ERRORS), ("row_errors", row_errors, ROW_ERRORS)):
         if value not in known:
             raise InputError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
-    asked = question(scheme, **options)
     how = Asked(
         confidence=share("confidence", confidence),
         test_size=None if test_size is None else whole("test_size", test_size, 1, MOST_TEST),
         seed=seed_of(seed),
     )
-    given = asked.of(_subject(problem, errors, temperature).restrict(classes))
+    _check_temperature(temperature)
+    if isinstance(subject, Noise):
+        for name, unmet in (
+            ("errors", errors != "expected"),
+            ("method", method),
+            ("classes", classes),
+            ("row_errors", row_errors != "tied"),
+        ):
+            if unmet:
+                raise InputError(f"{name}: expected none with a noise file, which answers for expected errors of all classes")
+        return predict_all_layers(subject, scheme=scheme, bits=bits, asked=how, temperature=temperature, **options)
+    asked = question(scheme, **options)
+    _check_subject(problem, subject, errors, temperature)
+    given = asked.of(subject.restrict(classes))
     layers = layers_of(with_chosen_steps(asked.plans(bits), given, temperature, budget=budget), given.weights)
     case = Case(
         question=asked,
@@ -107,22 +127,22 @@ def predict(
     return [_record(case, layer, effect, how) for layer, effect in zip(layers, effects, strict=True)]
 
 
-def _subject(source: Problem | Features | Path | str, errors: str, temperature: float | None) -> Problem | Features:
-    """The problem or features, refused where errors and temperature do not go with them."""
-    subject = read_either(source)
+def _check_temperature(temperature: float | None) -> None:
+    if temperature is not None and (
+        not isinstance(temperature, Real) or isinstance(temperature, bool) or not 1e-100 < float(temperature) < 1e100
+    ):
+        raise InputError(f"temperature: expected a number above 0, got {temperature!r}")
+
+
+def _check_subject(source: object, subject: Problem | Features, errors: str, temperature: float | None) -> None:
+    """Refuse a problem or features with which errors and temperature do not go."""
     if isinstance(subject, Features) and not subject.labelled and (errors != "actual" or temperature is None):
         where = "" if isinstance(source, Features) else f"{source}: "
         raise InputError(
             f"{where}labels: missing, expected in a features file (or, for actual errors, a --temperature in their place)"
         )
-    if temperature is not None:
-        if not isinstance(subject, Features) or errors != "actual":
-            raise InputError(
-                f"temperature: expected only with a features file and actual errors, got {temperature} with others"
-            )
-        if not isinstance(temperature, Real) or isinstance(temperature, bool) or not 1e-100 < float(temperature) < 1e100:
-            raise InputError(f"temperature: expected a number above 0, got {temperature!r}")
-    return subject
+    if temperature is not None and (not isinstance(subject, Features) or errors != "actual"):
+        raise InputError(f"temperature: expected only with a features file and actual errors, got {temperature} with others")
 
 
 def _record(case: Case, layer: Compressed, effect: Effect, asked: Asked) -> Record:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from simulate.estimates import NEAR_CHANCE
 from simulate.feature_models import gaussian, mixture, resampled
 from simulate.sampling.paired_counting import draw
 from theory.setting.archive import check_place
@@ -19,6 +18,7 @@ from theory.setting.files import features_of, write_statistics
 from theory.setting.misfit import BITS, changed_ratio, grid, misfit
 from theory.setting.problem import Components, Problem, decide
 from theory.setting.record import version
+from theory.setting.remarks import near_chance
 
 MODELS: dict[str, Callable[[Features, Problem], Components | None]] = {
     "gaussian": lambda features, problem: None,
@@ -79,10 +79,8 @@ def fit(
             "by": f"simulate.fit {version()}",
         },
     )
-    right = 1 - problem.provenance["risk"]
-    if right < NEAR_CHANCE / features.classes:
-        chance = f"chance is {1 / features.classes:.2%}"
-        say(f"warning: the layer is right for {right:.2%} of the samples, {chance}: are the labels its own?")
+    for sentence in near_chance(1 - problem.provenance["risk"], features.classes):
+        say(f"warning: {sentence}")
     problem = replace(problem, components=MODELS[model](features, problem))
     tau, ratio = _misfit(features, problem)
     problem = replace(problem, misfit=tau, changed_ratio=ratio)

@@ -61,7 +61,7 @@ def extract(
     shaping = preprocessing_of(preprocessing, known=network in NAMES)
     _expected_files(network, checkpoint)
     if out is not None:
-        check_place(out, ".npz", reads=[checkpoint, network])
+        check_place(out, ".npz", reads=[checkpoint, network, shaping.labels, shaping.class_index])
     inputs = read_inputs(Path(data), split, limit, shaping)
     images = inputs.images
     opened = _opened(network, checkpoint, inputs.sample, inputs.classes, output)

@@ -23,6 +23,7 @@ KINDS = ("logits", "log-softmax", "softmax", "sigmoid")
 FORGETFUL = ("log-softmax", "softmax")  # they forget a number of every row
 SINGLE = float(np.finfo(np.float32).eps)
 NEARLY_NONE = 1e-3  # of the disagreement that is allowed
+UNEXPLAINED = 1e-3  # share of what differs between images in the output that a common scale may leave
 UNIT_SCALE = 1e-3  # a common scale this near to 1 is 1
 SWEEPS = 2000  # at most, of row and column effects taken out in turn
 
@@ -176,7 +177,8 @@ def _scaled(one: Linear, product: np.ndarray, output: np.ndarray, kind: str, pre
     own, theirs = _without_effects(product, weight, rows).rest, _without_effects(logs, weight, rows).rest
     power = float(np.sum(weight * own**2))
     scale = float(np.sum(weight * own * theirs)) / power if power > 0 else 1.0
-    if scale <= 0 or abs(scale - 1) <= UNIT_SCALE:
+    left = float(np.sum(weight * (theirs - scale * own) ** 2))
+    if scale <= 0 or abs(scale - 1) <= UNIT_SCALE or left > UNEXPLAINED * float(np.sum(weight * theirs**2)):
         return None
     return scale, _without_effects(logs - scale * product, weight, rows).columns
 
@@ -222,6 +224,9 @@ def _unexplained(operations: Sequence[Linear], output: np.ndarray) -> str:
     shapes = ", ".join(str(one.weights.shape) for one in operations[-4:]) or "none"
     way_out = "return the logits, or write features.npz yourself (README)"
     fitting = [one for one in operations if len(one.weights) == output.shape[1] and len(one.inputs) == len(output)]
+    difference = float(np.ptp(output, 0).max())
+    if fitting and 0 < difference < 10 * DISAGREEMENT * max(1.0, float(np.abs(output).max())):
+        return f"{expected}, got outputs that hardly differ between images (by {difference:.2g}): {way_out}"
     if output.dtype.kind in "iu" or (output.shape[1] == 1 and np.array_equal(output, np.rint(output)) and np.ptp(output) > 1):
         return f"{expected}, got whole numbers, as of labels instead of logits: {way_out}"
     if fitting:

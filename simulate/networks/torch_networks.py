@@ -163,7 +163,7 @@ def open_torch(
 
     def pooled(x: torch.Tensor) -> np.ndarray:
         """(n, d): the mean over positions, which a linear layer and the mean may change places with."""
-        return x.double().reshape(len(x), -1, x.shape[-1]).mean(1).numpy()
+        return x.detach().double().reshape(len(x), -1, x.shape[-1]).mean(1).numpy()
 
     found, logits = operations(sample(classifier.channels))
     lines = [Linear(pooled(x), _array(weight), None if bias is None else _array(bias)) for x, weight, bias in found]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulate.estimates import NORMAL_95, Decisions, counted, network_spread, remarks_of, test_noise
+from simulate.estimates import NORMAL_95, Decisions, counted, interval_of, network_spread, remarks_of, test_noise
 from simulate.measurement import decisions
 from simulate.request import PAIRS, Request
 from simulate.samplers.base import Sampler
@@ -16,7 +16,7 @@ from theory.setting.error_law import uniform_errors
 from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.problem import decide
-from theory.setting.record import Record
+from theory.setting.record import Record, compression_fields
 from theory.setting.schemes import Compressed
 
 CHUNK = 2**15  # samples drawn at once
@@ -70,7 +70,7 @@ def integer_pairs(request: Request, n: int, method: str) -> list[Record]:
     )
     for found, layer in zip(after, layers, strict=True):
         decisions_of = Decisions(y, clean, np.concatenate(found), problem.class_numbers)
-        record = counted(decisions_of, layer, problem.source_bits, request.confidence, request.provenance)
+        record = counted(decisions_of, compression_fields(layer, problem.source_bits), request.confidence, request.provenance)
         changed = (record.provenance["made"] + record.provenance["mended"]) / len(y)
         sources = record.interval_sources | {"test_set": test_noise(changed, record.distortion, request.test_size)}
         warnings = [*record.warnings, *remarks_of(request, layer), *clipped]
@@ -100,13 +100,15 @@ def _over_networks(record: Record, labels: np.ndarray, before: np.ndarray, after
     network = network_spread(float(np.mean(shift**2)), float(np.mean(change**2)), record.distortion, EACH)
     flips = (after != before).reshape(-1, EACH).mean(1)
     errors = [float(x.std(ddof=1) / np.sqrt(len(x))) for x in (shift, flips)]
-    half = (record.interval[1] - record.interval[0]) / 2 * errors[0] / max(record.standard_error or 0.0, 1e-300)
+    interval, warnings = interval_of(record.distortion, errors[0], record.confidence, int(np.sum(change != 0)), len(shift))
+    others = [warning for warning in record.warnings if not warning.startswith("no decision changed its correctness")]
     return replace(
         record,
         standard_error=errors[0],
         flip_rate_standard_error=errors[1],
         flip_rate_error=NORMAL_95 * errors[1],
-        interval=(record.distortion - half, record.distortion + half),
+        interval=interval,
+        warnings=[*warnings, *others],
         interval_sources=record.interval_sources | {"network": network},
     )
 

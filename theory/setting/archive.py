@@ -172,10 +172,11 @@ def write_whole(path: Path | str, write: Callable[[IO[bytes]], Any]) -> None:
         PARTIAL_FILES.discard(partial or "")
 
 
-def write_arrays(path: Path | str, arrays: Mapping[str, Any]) -> None:
+def write_arrays(path: Path | str, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
     """Write an ``.npz``: never half a file."""
     check_place(path, ".npz")
-    write_whole(path, lambda file: np.savez(file, **arrays))
+    save = np.savez_compressed if compressed else np.savez
+    write_whole(path, lambda file: save(file, **arrays))
 
 
 def write_csv(path: Path | str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

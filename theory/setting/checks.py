@@ -30,10 +30,10 @@ def seed_of(value) -> int:
     return whole("seed", value, 0, SEEDS)
 
 
-def widths(bits: Sequence[int]) -> list[int]:
-    """Bits per weight as a list of whole numbers, at least one."""
+def widths(bits: Sequence[int] | int) -> list[int]:
+    """Bits per weight, one width or several, as a list of whole numbers, at least one."""
     try:
-        values = list(bits)
+        values = [bits] if isinstance(bits, int | np.integer) else list(bits)
     except TypeError:
         raise InputError(f"bits: expected a list of widths such as [2, 3, 4], got {bits!r}") from None
     if not values:

@@ -219,6 +219,28 @@ def question_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(arguments).items() if name in names}
 
 
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """What part of a network is compressed, and how wide."""
+    parser.add_argument("--layers", nargs="+", metavar="NAME", help="of a network: only these weights")
+    parser.add_argument(
+        "--layer-bits", nargs="+", type=_layer_width, metavar="NAME=B", help="of a network: widths of single weights"
+    )
+
+
+def _layer_width(text: str) -> tuple[str, int]:
+    """An argparse type: NAME=B."""
+    name, sign, width = text.rpartition("=")
+    if not sign or not name:
+        raise argparse.ArgumentTypeError(f"expected NAME=BITS, got {in_short(repr(text))}")
+    return name, whole_number(0, 2**31)(width)
+
+
+def network_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_network` read, where it was given."""
+    given = {"layers": arguments.layers, "layer_bits": dict(arguments.layer_bits or [])}
+    return {name: value for name, value in given.items() if value}
+
+
 def print_json(document: Any) -> None:
     """One JSON document; a number that is not finite is null."""
     print(json.dumps(_plain(document), indent=1, allow_nan=False))

@@ -1,10 +1,10 @@
 """The project's files: what kind an ``.npz`` is, its arrays say: ``features`` makes a features file, ``means`` a statistics
-file. Read, validated, written.
+file, ``gram`` a noise file. Read, validated, written.
 """
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,9 @@ import numpy as np
 
 from theory.setting.archive import member_names, read_arrays, write_arrays
 from theory.setting.checks import head, semi_definite, shaped
-from theory.setting.errors import InputError, in_short
+from theory.setting.errors import InputError, in_short, listed
 from theory.setting.features import Features
+from theory.setting.noise import SCALES, Noise, Tensors
 from theory.setting.problem import Components, Problem, decide
 
 AGREEMENT = 0.999  # share of rows where W z + b must decide as the stored logits do
@@ -23,8 +24,19 @@ STATISTICS = ("weights", "bias", "priors", "means", "covariances")
 COMPONENTS = ("classes", "shares", "means", "covariances")  # each "component_..." in the file
 OPTIONAL = ("counts", "misfit", "changed_ratio", "feature_range", "provenance", *(f"component_{name}" for name in COMPONENTS))
 FEATURES = ("features", "labels", "weights", "bias", "logits", "class_names", "provenance")
+TENSORS = tuple(f"tensor_{name}" for name in ("names", "kinds", "sizes", "rows", "low", "high"))
+NOISE = (
+    "logits",
+    "labels",
+    "candidates",
+    *TENSORS,
+    *(f"{what}{scale}" for what in ("gram", "draws") for scale in SCALES),
+    "fold",
+    "provenance",
+)
 DEEPEST = 50  # levels of a provenance
 MOST_SAMPLES = 2**53  # of a class: what float64 counts
+ANY = "a problem, features or a file (.npz)"
 Arrays = dict[str, np.ndarray]
 
 
@@ -56,11 +68,20 @@ def _path(source, expected: str) -> Path:
     return Path(source)
 
 
+def read_any(source: "Problem | Features | Noise | Path | str") -> "Problem | Features | Noise":
+    """A problem, features or the noise of a network's logits, from any kind of file."""
+    if isinstance(source, Noise):
+        return source
+    if not isinstance(source, Problem | Features) and "gram" in member_names(_path(source, ANY)):
+        return read_noise(source)
+    return read_either(source)
+
+
 def read_either(source: "Problem | Features | Path | str") -> "Problem | Features":
     """A problem or features, from either kind of file."""
     if isinstance(source, Problem | Features):
         return source
-    path = _path(source, "a Problem, Features or a file of either")
+    path = _path(source, ANY)
     names = member_names(path)
     return read_features(path, labelled=False) if "features" in names and "means" not in names else read_statistics(path)
 
@@ -74,7 +95,7 @@ def read_statistics(path: Path | str) -> Problem:
     _check_kind(path, "means", "features", "a statistics file, got a features file: run `python -m simulate fit` on it")
     arrays = read_arrays(path, (*STATISTICS, *OPTIONAL))
     with _of_file(path):
-        _require(arrays, STATISTICS, "statistics")
+        _require(arrays, STATISTICS, "statistics", member_names(path))
         weights, _ = head(arrays["weights"], arrays["bias"])
         moments: dict[str, Any] = {name: arrays[name] for name in STATISTICS}
         problem = Problem(
@@ -98,7 +119,7 @@ def read_features(path: Path | str, *, labelled: bool = True) -> Features:
     _check_kind(path, "features", "means", "a features file, got a statistics file")
     arrays = read_arrays(path, FEATURES)
     with _of_file(path):
-        _require(arrays, ("features", *(["labels"] if labelled else []), "weights", "bias"), "features")
+        _require(arrays, ("features", *(["labels"] if labelled else []), "weights", "bias"), "features", member_names(path))
         features = Features(
             features=arrays["features"],
             labels=arrays.get("labels", np.full(arrays["features"].shape[:1], -1)),
@@ -113,6 +134,45 @@ def read_features(path: Path | str, *, labelled: bool = True) -> Features:
             raise InputError(f"labels: expected 0 to {features.classes - 1}, got -1 at row 0")
         _check_logits(features)
         return features
+
+
+def read_noise(path: Path | str) -> Noise:
+    """Read and validate a noise file.
+
+    Raises:
+        InputError: as :func:`read_statistics`.
+    """
+    arrays = read_arrays(path, NOISE)
+    with _of_file(path):
+        _require(arrays, ("logits", "candidates", *TENSORS, "gram"), "noise", member_names(path))
+        own: dict[str, Any] = {name.removeprefix("tensor_"): arrays[name] for name in TENSORS}
+        for name in ("names", "kinds"):
+            if own[name].ndim != 1 or own[name].dtype.kind != "U":
+                raise InputError(f"tensor_{name}: expected a list of texts, got {own[name].dtype} of shape {own[name].shape}")
+            own[name] = tuple(map(str, own[name]))
+        return Noise(
+            logits=arrays["logits"],
+            labels=arrays.get("labels", np.full(arrays["logits"].shape[:1], -1)),
+            candidates=arrays["candidates"],
+            tensors=Tensors(**own),
+            grams={scale: arrays[f"gram{scale}"] for scale in SCALES if f"gram{scale}" in arrays},
+            draws={scale: arrays[f"draws{scale}"] for scale in SCALES if f"draws{scale}" in arrays},
+            fold=bool(arrays["fold"]) if arrays.get("fold", np.zeros(())).shape == () else False,
+            provenance=_provenance(path, arrays),
+        )
+
+
+def write_noise(path: Path | str, noise: Noise) -> None:
+    """Write a noise file, compressed."""
+    tensors = noise.tensors
+    arrays: Arrays = {"logits": noise.logits.astype(np.float32), "candidates": noise.candidates.astype(np.int32)}
+    if noise.labelled:
+        arrays["labels"] = noise.labels
+    arrays |= {name: np.array(getattr(tensors, name.removeprefix("tensor_"))) for name in TENSORS}
+    arrays |= {f"gram{scale}": gram.astype(np.float32) for scale, gram in noise.grams.items()}
+    arrays |= {f"draws{scale}": draws.astype(np.float16) for scale, draws in noise.draws.items()}
+    arrays |= {"fold": np.array(noise.fold), "provenance": np.array(json.dumps(noise.provenance))}
+    write_arrays(path, arrays, compressed=True)
 
 
 def write_statistics(path: Path | str, problem: Problem) -> None:
@@ -137,11 +197,12 @@ def _check_kind(path: Path | str, needed: str, other: str, expected: str) -> Non
         raise InputError(f"{path}: {needed}: expected {expected}")
 
 
-def _require(arrays: Arrays, names: tuple[str, ...], kind: str) -> None:
+def _require(arrays: Arrays, names: tuple[str, ...], kind: str, there: Sequence[str] = ()) -> None:
+    """Refuse what lacks some of these arrays; ``there`` are all that the file has."""
     missing = [name for name in names if name not in arrays]
     if missing:
         hint = " (a layer without one has zeros)" if missing == ["bias"] else ""
-        beside = f"beside {', '.join(arrays)}" if arrays else "whose arrays this file has none of"
+        beside = f"beside {listed(there or arrays, 10)}" if there or arrays else "that holds no array"
         raise InputError(f"{', '.join(missing)}: missing, expected in a {kind} file {beside}{hint}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from theory.setting.errors import InputError
+from theory.setting.plan import Plan
 from theory.setting.schemes import Compressed
 
 SOURCES = ("network", "statistics", "test_set", "model")
@@ -20,7 +21,8 @@ class Record:
     A prediction (``theory.predict``) carries ``numerical_error`` (of the distortion), ``risk_before_error`` and
     ``flip_rate_error``, all 95 % half-widths; an estimate (``simulate.run``, ``simulate.measure``) carries ``standard_error``,
     ``flip_rate_standard_error`` and ``n``. ``distortion`` is risk after minus risk before. ``interval`` is for the distortion
-    one network shows on a test set of the size asked for; ``interval_sources`` are standard deviations by name.
+    one network shows on a test set of the size asked for; ``interval_sources`` are standard deviations by name. Of a whole
+    network ``plan`` has the width of each weight.
 
     Raises:
         InputError: a number came out that is not finite.
@@ -51,6 +53,7 @@ class Record:
     n: int | None = None
     sparsity: float = 0.0
     group_size: int | None = None
+    plan: dict[str, int | None] | None = None
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -83,6 +86,26 @@ def compression_fields(compressed: Compressed, source_bits: int) -> dict[str, An
         "rate_breakdown": compressed.rate_breakdown,
         "compression_ratio": 32 / rate,
         "ratio_to_source": source_bits / rate,
+    }
+
+
+def network_fields(plan: Plan, breakdown: dict[str, int], weights: int) -> dict[str, Any]:
+    """Those of a network compressed by a plan: stored bits by kind of so many weights of 32 bits."""
+    tensors = list(plan.tensors.values())
+    widths, first = {tensor.bits for tensor in tensors}, tensors[0]
+    rate = sum(breakdown.values()) / weights
+    group_size = first.options.get("group_size")
+    return {
+        "scheme": first.scheme,
+        "bits": first.bits if len(widths) == 1 else None,
+        "granularity": "group" if group_size else "channel" if first.options.get("per_channel") else "tensor",
+        "sparsity": float(first.options.get("sparsity") or 0.0),
+        "group_size": group_size,
+        "rate": rate,
+        "rate_breakdown": breakdown,
+        "compression_ratio": 32 / rate,
+        "ratio_to_source": 32 / rate,
+        "plan": {name: tensor.bits for name, tensor in plan.tensors.items()},
     }
 
 

@@ -7,7 +7,15 @@ import numpy as np
 from theory.setting.errors import listed
 from theory.setting.schemes import Compressed
 
+NEAR_CHANCE = 1.25  # of 1/K: an accuracy below is worth a sentence
 MOST_ZEROS = 0.9  # share of the weights that were not 0 and become 0 that is worth a sentence
+
+
+def near_chance(right: float, classes: int) -> list[str]:
+    """The sentence on a clean layer that is hardly ever right for the labels, if it is not."""
+    if right >= NEAR_CHANCE / classes:
+        return []
+    return [f"the clean layer is right for {right:.2%} of the samples, chance is {1 / classes:.2%}: are the labels its own?"]
 
 
 def remarks(

@@ -1,0 +1,213 @@
+"""``simulate linearize``: what errors of every tensor of a real network do to its logits, to first order, image by image."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from simulate.networks.inputs import Inputs, preprocessing_of, read_inputs
+from simulate.networks.jacobians import (
+    MOST_JACOBIAN,
+    Trace,
+    Weight,
+    entering_gradients,
+    entering_of,
+    jacobian,
+    row_grams,
+    shifts,
+    weights_of,
+)
+from simulate.networks.network import NAMES
+from simulate.networks.operations import Operation, Watch
+from simulate.networks.torch_networks import TorchClassifier, open_classifier
+from theory.setting.archive import check_place
+from theory.setting.checks import seed_of, whole
+from theory.setting.command_line import progress, say
+from theory.setting.errors import InputError
+from theory.setting.files import write_noise
+from theory.setting.noise import SCALES, Noise, Tensors
+from theory.setting.problem import decide
+from theory.setting.record import version
+
+MOST_DRAWS = 4096
+CALIBRATION = 2000  # images by default, at most half of them
+ALL_CANDIDATES = 16  # classes up to which all logits are followed
+
+
+def linearize(
+    *,
+    network: str,
+    checkpoint: Path | str | None = None,
+    data: Path | str,
+    out: Path | str | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    calibrate: int | None = None,
+    draws: int = 32,
+    output: str | None = None,
+    seed: int = 0,
+    **preprocessing: Any,
+) -> Noise:
+    """Follow, to first order, what errors of every weight do to the logits of every image.
+
+    Args:
+        network, checkpoint, data, split, output, preprocessing: as :func:`simulate.extract`; PyTorch networks.
+        out: where to write the noise file, if anywhere.
+        limit: only the first images of those that do not calibrate.
+        calibrate: the last images of the split, left out here (default 2,000, at most half).
+        draws: errors of every tensor, common to all images, whose first-order shifts are kept. seed: of these.
+
+    Returns:
+        Logits, labels, Gram matrices of each weight and the shifts of the draws.
+
+    Raises:
+        InputError: images or network that can't be read, no convolution or linear layer, logits that are not finite.
+    """
+    draws, seed = whole("draws", draws, 2, MOST_DRAWS + 1), seed_of(seed)
+    shaping = preprocessing_of(preprocessing, known=network in NAMES)
+    if out is not None:
+        check_place(out, ".npz", reads=[checkpoint, network, shaping.labels, shaping.class_index])
+    inputs = read_inputs(Path(data), split, None, shaping)
+    images = division(len(inputs.images.labels), calibrate, limit)
+    classifier = open_classifier(network, checkpoint, inputs.sample, inputs.classes, output)
+    noise, n = _followed(classifier, inputs, images, draws, seed), images.evaluated
+    accuracy = float(np.mean(decide(noise.logits) == noise.labels))
+    say(f"accuracy {accuracy:.2%} on the first {n} images")
+    if out is not None:
+        write_noise(out, noise)
+    return noise
+
+
+class Division(NamedTuple):
+    """The first images of a split are evaluated, those from ``calibrating`` on calibrate."""
+
+    evaluated: int
+    calibrating: int
+
+
+def division(images: int, calibrate: int | None, limit: int | None) -> Division:
+    """How images are divided: the last ones calibrate, and all others or the first of them are evaluated.
+
+    Raises:
+        InputError: more to calibrate on than leave one.
+    """
+    last = min(CALIBRATION, images // 2) if calibrate is None else whole("calibrate", calibrate, 0)
+    if last >= images:
+        raise InputError(f"calibrate: expected fewer than the {images} images there are, got {last}")
+    return Division(images - last if limit is None else min(images - last, whole("limit", limit, 1)), images - last)
+
+
+def _followed(classifier: TorchClassifier, inputs: Inputs, images: Division, draws: int, seed: int) -> Noise:
+    model, n = classifier.model.float(), images.evaluated
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    first = Trace(model)
+    with first.watch:
+        K = classifier.logits(inputs.batch(slice(0, 1), classifier.channels)).shape[1]
+    weights = weights_of(first.operations, model)
+    if not weights:
+        raise InputError(f"{classifier.name}: expected convolutions or linear layers, found none whose weight is a parameter")
+    if K > ALL_CANDIDATES:
+        raise InputError(f"{classifier.name}: expected at most {ALL_CANDIDATES} classes, got {K}")
+    entering = entering_of(first.operations)
+    generator = torch.Generator().manual_seed(seed)
+    errors = {w.name: (2 * torch.rand((*w.values.shape, draws), generator=generator) - 1) * 3**0.5 for w in weights}
+    largest = max(max(w.values.size for w in weights), max(entering.values()))
+    size = max(1, min(inputs.batch_size, MOST_JACOBIAN // (K * largest)))
+    T, S = len(weights) + len(entering), len(SCALES)
+    grams = np.zeros((S, T, n, K, K), np.float32)
+    shifted = np.zeros((S, draws, T, n, K), np.float16)
+    logits = np.zeros((n, K))
+    for start in progress(range(0, n, size), total=-(-n // size), what="images", unit="batch"):
+        part = slice(start, min(start + size, n))
+        logits[part], gram, moved = _chunk(classifier, inputs.batch(part, classifier.channels), weights, errors)
+        grams[:, :, part], shifted[:, :, : len(weights), part] = gram, moved
+    noise = np.random.default_rng([seed, 6]).standard_normal((draws, len(entering), n, K, 1))
+    shifted[0, :, len(weights) :] = (_roots(grams[0, len(weights) :]) @ noise)[..., 0]
+    low, high = _ranges(classifier, inputs, slice(images.calibrating, None), list(entering))
+    return Noise(
+        logits=logits,
+        labels=inputs.images.labels[:n],
+        candidates=np.tile(np.arange(K), (n, 1)),
+        tensors=Tensors(
+            names=(*(w.name for w in weights), *entering),
+            kinds=("weight",) * len(weights) + ("input",) * len(entering),
+            sizes=np.array([*(w.values.size for w in weights), *entering.values()]),
+            rows=np.array([*(len(w.values) for w in weights), *(1 for _ in entering)]),
+            low=np.array([*(w.values.min() for w in weights), *low]),
+            high=np.array([*(w.values.max() for w in weights), *high]),
+        ),
+        grams=dict(zip(SCALES, grams, strict=True)),
+        draws=dict(zip(SCALES, shifted, strict=True)),
+        provenance={
+            "source": "linearize",
+            "network": classifier.name,
+            "files_sha256": classifier.files,
+            **inputs.images.source,
+            **inputs.preprocessing.as_dict(),
+            "evaluated": n,
+            "draws": draws,
+            "seed": seed,
+            "date": datetime.date.today().isoformat(),
+            "by": f"simulate.linearize {version()}",
+        },
+    )
+
+
+def _roots(grams: np.ndarray) -> np.ndarray:
+    """L with L L' = G for Grams (..., C, C), which single precision may leave without full rank."""
+    values, vectors = np.linalg.eigh(grams.astype(np.float64))
+    return vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
+
+
+def _ranges(classifier: TorchClassifier, inputs: Inputs, part: slice, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest entry of what enters the layers, over the images of a part, or all where it has none."""
+    total = len(inputs.images.labels)
+    indices = range(total)[part] or range(total)
+    low, high = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
+
+    def note(operation: Operation) -> torch.Tensor:
+        if operation.tensor in low:
+            low[operation.tensor] = min(low[operation.tensor], float(operation.inputs.min()))
+            high[operation.tensor] = max(high[operation.tensor], float(operation.inputs.max()))
+        return operation()
+
+    for start in range(indices.start, indices.stop, inputs.batch_size):
+        images = inputs.batch(slice(start, min(start + inputs.batch_size, indices.stop)), classifier.channels)
+        with torch.inference_mode(), Watch(classifier.model, note):
+            classifier.logits(images)
+    return np.array(list(low.values())), np.array(list(high.values()))
+
+
+def _chunk(
+    classifier: TorchClassifier,
+    images: np.ndarray,
+    weights: list[Weight],
+    errors: dict[str, torch.Tensor],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of some images the logits (n, K), the Grams (S, T, n, C, C) and the shifts (S, M, weights, n, C)."""
+    trace, n = Trace(classifier.model), len(images)
+    with trace.watch:
+        logits = classifier.logits(images)
+    if not torch.isfinite(logits).all():
+        raise InputError(
+            f"{classifier.name}: expected finite logits, got NaN or infinity: check the checkpoint and --mean, --std"
+        )
+    taken, given = trace.gradients(logits, torch.arange(logits.shape[1]).repeat(n, 1))
+    jacobians: dict[str, torch.Tensor] = {}
+    for operation, gradient in zip(trace.operations, given, strict=True):
+        own = jacobian(operation, gradient, n)
+        jacobians[operation.tensor] = jacobians[operation.tensor] + own if operation.tensor in jacobians else own
+    grams, moved = [], []
+    for weight in weights:
+        J, scales = jacobians.pop(weight.name), torch.from_numpy(weight.ranges).float()
+        grams.append(row_grams(J, scales**2).numpy())
+        moved.append(shifts(J, errors[weight.name], scales).numpy())
+    for gradient in entering_gradients(trace.operations, taken).values():
+        J = gradient.reshape(len(gradient), n, -1).transpose(0, 1)
+        gram = (J @ J.transpose(1, 2)).numpy()
+        grams.append(np.stack([gram, *(np.zeros_like(gram) for _ in SCALES[1:])]))
+    return logits.detach().double().numpy(), np.stack(grams, 1), np.stack(moved, 2)

@@ -1,0 +1,149 @@
+"""The convolutions and linear operations of a PyTorch network, seen as they run, whether modules or functions make them.
+
+Each is known by the parameter that is its weight, so that one tensor used twice is one tensor. Whoever watches may change what
+an operation takes and gives: that is how noise is put in and how gradients are taken out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+_CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_PRODUCT = ("input", "other")
+SIGNATURES: dict[Any, tuple[str, tuple[str, ...]]] = {
+    F.linear: ("linear", ("input", "weight", "bias")),
+    torch.conv1d: ("convolution", _CONVOLUTION),
+    torch.conv2d: ("convolution", _CONVOLUTION),
+    torch.conv3d: ("convolution", _CONVOLUTION),
+    torch.conv_transpose1d: ("transposed convolution", _TRANSPOSED),
+    torch.conv_transpose2d: ("transposed convolution", _TRANSPOSED),
+    torch.conv_transpose3d: ("transposed convolution", _TRANSPOSED),
+    torch.matmul: ("product", _PRODUCT),
+    torch.mm: ("product", ("input", "mat2")),
+    torch.Tensor.matmul: ("product", _PRODUCT),
+    torch.Tensor.__matmul__: ("product", _PRODUCT),
+    torch.Tensor.mm: ("product", ("input", "mat2")),
+    torch.addmm: ("product", ("bias", "mat1", "mat2")),
+    torch.Tensor.addmm: ("product", ("bias", "mat1", "mat2")),
+}
+SAME_NAME = {"other": "weight", "mat2": "weight", "mat1": "input"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One call of an operation with a weight.
+
+    Attributes:
+        tensor: name of the parameter that is the weight.
+        kind: "linear", "convolution", "transposed convolution" or "product" (the weight as (inputs, outputs)).
+        inputs: what it takes, (n, ...). weight: as the call takes it: the parameter, or its transpose.
+        options: of a convolution: stride, padding, dilation, groups, output_padding.
+        turned: whether the call takes the parameter's transpose.
+        call: of other inputs and another weight, with or without the bias.
+    """
+
+    tensor: str
+    kind: str
+    inputs: torch.Tensor
+    weight: torch.Tensor
+    options: dict[str, Any]
+    turned: bool
+    call: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+
+    @property
+    def groups(self) -> int:
+        return int(self.options.get("groups", 1))
+
+    def __call__(
+        self, inputs: torch.Tensor | None = None, weight: torch.Tensor | None = None, bias: bool = True
+    ) -> torch.Tensor:
+        """What it gives, of other inputs or another weight where they are given."""
+        return self.call(self.inputs if inputs is None else inputs, self.weight if weight is None else weight, bias)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How a weight's entries lie as (rows, columns), a row an output channel: its axis, and the groups that a transposed
+    convolution has."""
+
+    axis: int
+    groups: int = 1
+
+    def of(self, weight: torch.Tensor) -> torch.Tensor:
+        """(rows, columns) of a weight."""
+        if self.groups > 1:  # (groups * inputs, outputs, ...) -> (groups * outputs, inputs * ...)
+            parts = weight.reshape(self.groups, -1, *weight.shape[1:]).transpose(1, 2)
+            return parts.reshape(self.groups * weight.shape[1], -1)
+        return weight.movedim(self.axis, 0).reshape(weight.shape[self.axis], -1)
+
+    def back(self, rows: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """A weight shaped like another from its (rows, columns)."""
+        if self.groups > 1:
+            parts = rows.reshape(self.groups, like.shape[1], -1, *like.shape[2:]).transpose(1, 2)
+            return parts.reshape(like.shape)
+        shape = [like.shape[self.axis], *(size for axis, size in enumerate(like.shape) if axis != self.axis)]
+        return rows.reshape(shape).movedim(0, self.axis)
+
+
+def rows_of(operation: Operation) -> Rows:
+    """How the parameter behind an operation lies as rows of output channels."""
+    if operation.kind == "transposed convolution":
+        return Rows(1, operation.groups)
+    return Rows(int((operation.kind == "product") != operation.turned))
+
+
+class Watch(TorchFunctionMode):
+    """Calls ``work(operation)`` in the place of every operation whose weight is one of the parameters, and gives what that
+    gives. ``unknown`` counts operations whose weight is none: computed from others, or no parameter at all."""
+
+    def __init__(self, model: torch.nn.Module, work: Callable[[Operation], torch.Tensor]):
+        super().__init__()
+        self.parameters = {name: tensor for name, tensor in model.named_parameters() if tensor.ndim >= 2}
+        self.names = {_key(tensor): name for name, tensor in self.parameters.items()}
+        self.work = work
+        self.unknown: list[str] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        operation = self._operation(func, args, kwargs)
+        return func(*args, **kwargs) if operation is None else self.work(operation)
+
+    def _operation(self, func, args, kwargs) -> Operation | None:
+        known = SIGNATURES.get(func)
+        if known is None:
+            return None
+        kind, names = known
+        given = dict(zip(names, args, strict=False)) | kwargs
+        weight_name = next(name for name in ("weight", "other", "mat2") if name in names)
+        inputs_name = "mat1" if "mat1" in names else "input"
+        weight, inputs = given.get(weight_name), given.get(inputs_name)
+        if not isinstance(weight, torch.Tensor) or not isinstance(inputs, torch.Tensor) or weight.ndim < 2:
+            return None
+        name = self.names.get(_key(weight))
+        if name is None:
+            if kind != "product":  # of two results it is none of weights
+                self.unknown.append(f"{kind} {tuple(weight.shape)}")
+            return None
+
+        def call(x: torch.Tensor, w: torch.Tensor, bias: bool) -> torch.Tensor:
+            new = {**given, inputs_name: x, weight_name: w}
+            if not bias and "bias" in new:
+                new["bias"] = None
+            if kind != "product":
+                return func(**new)
+            added = new.get("bias")
+            return x @ w if added is None else x @ w + added
+
+        options = {key: value for key, value in given.items() if key not in (weight_name, inputs_name, "bias")}
+        turned = weight.ndim == 2 and weight.stride() != self.parameters[name].stride()
+        return Operation(tensor=name, kind=kind, inputs=inputs, weight=weight, options=options, turned=turned, call=call)
+
+
+def _key(tensor: torch.Tensor) -> tuple[int, int]:
+    """Where a tensor's entries lie: the same for a parameter and its transpose."""
+    return tensor.data_ptr(), tensor.numel()

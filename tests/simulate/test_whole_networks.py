@@ -1,0 +1,233 @@
+"""All layers of a PyTorch network: Jacobians of every kind of operation against autograd, the noise file, and networks run."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from theory.setting.errors import InputError
+from theory.setting.files import read_noise
+from theory.setting.schemes import compress
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("PIL")
+
+import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
+
+import simulate  # noqa: E402
+from simulate.networks.jacobians import Trace, jacobian, row_grams, shifts, weights_of  # noqa: E402
+
+K = 4
+
+
+class Mixed(nn.Module):
+    """Every kind of operation, one weight used twice, one as (inputs, outputs), rectifiers that work in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.plain = nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(6)
+        self.grouped = nn.Conv2d(6, 8, 3, padding="same", dilation=2, groups=2)
+        self.depthwise = nn.Conv2d(8, 8, (3, 2), groups=8)
+        self.up = nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1, groups=2)
+        self.line = nn.Conv1d(4, 5, 4, stride=3)
+        self.twice = nn.Linear(5, 5)
+        self.product = nn.Parameter(torch.randn(5, 6) / 2)
+        self.head = nn.Linear(6, K)
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.plain(x)), inplace=True)
+        x = F.relu(self.grouped(x), inplace=True)
+        x = self.up(F.relu(self.depthwise(x)))
+        x = self.line(x.flatten(2)).transpose(1, 2)  # (n, positions, 5)
+        x = torch.tanh(self.twice(torch.tanh(self.twice(x))))
+        return self.head(torch.relu(x @ self.product).mean(1))
+
+
+class Small(nn.Module):
+    """A convolution, batch norm and a linear head, on CIFAR's images."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 6, 5, stride=4), nn.BatchNorm2d(6), nn.Linear(6, K)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
+
+
+def made(kind: type, seed: int) -> Any:
+    torch.manual_seed(seed)
+    model = kind().eval()
+    model.norm.running_mean.uniform_(-0.3, 0.3)
+    model.norm.running_var.uniform_(0.5, 2)
+    return model
+
+
+@pytest.fixture
+def small(tmp_path, seed, monkeypatch):
+    """The options of a network of four classes and 200 images in CIFAR's layout, which is right for most of them."""
+    model = made(Small, seed)
+    model.head.weight.data *= 30
+    rng = np.random.default_rng(seed)
+    pixels = np.clip(255 * np.kron(rng.random((200, 3, 4, 4)), np.ones((1, 1, 8, 8))), 0, 255).astype(np.uint8)
+    x = torch.from_numpy((pixels.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.25))
+    with torch.no_grad():
+        model.head.bias -= model(x).mean(0)
+        labels = np.where(rng.random(200) < 0.8, model(x).argmax(1).numpy(), rng.integers(0, K, 200)).astype(np.uint8)
+    folder = tmp_path / "data" / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    np.concatenate([labels[:, None], pixels.reshape(200, -1)], 1).tofile(folder / "test_batch.bin")
+    module = ModuleType("small_networks")
+    module.__dict__["model"] = model
+    monkeypatch.setitem(sys.modules, "small_networks", module)
+    options: dict = dict(network="small_networks:model", data=tmp_path / "data", mean=[0.5], std=[0.25])
+    return model, x, labels.astype(int), options
+
+
+def autograd_rows(model: Any, x: Any, name: str, rows: Any) -> np.ndarray:
+    """(n, K, rows, columns) of the logits by a parameter, one call of autograd a logit and image."""
+    parameter = dict(model.named_parameters())[name]
+    found = []
+    for image in x:
+        logits = model(image[None])[0]
+        parts = [torch.autograd.grad(logits[k], parameter, retain_graph=True)[0] for k in range(K)]
+        found.append(torch.stack([rows.of(part) for part in parts]))
+    return torch.stack(found).numpy()
+
+
+def test_jacobians_of_every_operation_are_those_of_autograd(seed):
+    model = made(Mixed, seed).double()
+    x = torch.randn(3, 3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    trace = Trace(model)
+    with trace.watch:
+        logits = model(x)
+    weights = weights_of(trace.operations, model)
+    assert [w.name for w in weights] == [
+        *("plain.weight", "grouped.weight", "depthwise.weight", "up.weight", "line.weight"),
+        *("twice.weight", "product", "head.weight"),
+    ]
+    _, gradients = trace.gradients(logits, torch.arange(K).repeat(3, 1))
+    found: dict = {}
+    for operation, gradient in zip(trace.operations, gradients, strict=True):
+        found[operation.tensor] = found.get(operation.tensor, 0) + jacobian(operation, gradient, 3)
+    rng = np.random.default_rng(seed)
+    for weight in weights:
+        J = autograd_rows(model, x, weight.name, weight.rows)
+        np.testing.assert_allclose(found[weight.name].detach().numpy(), J, atol=1e-10 * np.abs(J).max())
+        scales = torch.from_numpy(weight.ranges)
+        scaled = J[None] * weight.ranges[:, None, None, :, None]
+        want = np.einsum("sncrp,sndrp->sncd", scaled, scaled)
+        np.testing.assert_allclose(row_grams(found[weight.name], scales**2).detach(), want, atol=1e-10 * want.max())
+        errors = rng.standard_normal((*weight.values.shape, 2))
+        want = np.einsum("sncrp,rpm->smnc", scaled, errors)
+        got = shifts(found[weight.name], torch.from_numpy(errors), scales).detach()
+        np.testing.assert_allclose(got, want, atol=1e-10 * np.abs(want).max())
+        parameter = dict(model.named_parameters())[weight.name].detach()
+        assert torch.equal(weight.rows.back(torch.from_numpy(weight.values), parameter), parameter)
+
+
+def test_the_noise_file_has_weights_inputs_and_draws(small, tmp_path, seed):
+    model, x, labels, options = small
+    noise = simulate.linearize(**options, calibrate=20, draws=64, out=tmp_path / "noise.npz", limit=30, seed=seed)
+    back = read_noise(tmp_path / "noise.npz")
+    assert back.tensors.names == ("conv.weight", "head.weight", "conv.weight", "head.weight")
+    assert back.tensors.kinds == ("weight", "weight", "input", "input")
+    assert list(back.tensors.sizes) == [6 * 75, 6 * K, 3 * 32 * 32, 6]
+    assert np.array_equal(back.labels, labels[:30])
+    with torch.no_grad():
+        np.testing.assert_allclose(back.logits, model(x[:30]).numpy(), atol=1e-4)
+        z = torch.relu(model.norm(model.conv(x))).mean((2, 3))
+        W = model.head.weight.numpy()
+        np.testing.assert_allclose(back.grams[""][3], np.broadcast_to(W @ W.T, (30, K, K)), rtol=1e-3, atol=1e-4)
+        want = np.sum(z[:30].numpy() ** 2, 1)[:, None, None] * np.eye(K)
+        np.testing.assert_allclose(back.grams[""][1], want, rtol=1e-3, atol=1e-6)
+        assert back.tensors.high[3] == pytest.approx(float(z[180:].max()), rel=1e-6)  # of the images that calibrate
+    variance = np.trace(noise.grams[""], axis1=2, axis2=3)
+    seen = np.square(noise.draws[""].astype(float)).mean(0).sum(2)
+    assert np.abs(seen.mean(1) / variance.mean(1) - 1).max() < 0.5
+    for name, members in (("_channel_symmetric", slice(2, 4)), ("_channel_affine", slice(2, 4))):
+        assert not noise.grams[name][members].any()
+    assert not np.allclose(noise.grams["_channel_symmetric"][:2], noise.grams["_channel_affine"][:2])
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_actual_network_is_the_one_compressed_by_hand(small, per_channel):
+    model, x, labels, options = small
+    records = simulate.run(**options, scheme="symmetric", bits=[3, 4], per_channel=per_channel, calibrate=50)
+    before = decisions(model, x[:150])
+    for record, bits in zip(records, (3, 4), strict=True):
+        changed, stored = made(Small, 0), 0
+        changed.load_state_dict(model.state_dict())
+        for name in ("conv", "head"):
+            weight = getattr(changed, name).weight
+            layer = compress(
+                weight.detach().double().numpy().reshape(len(weight), -1), "symmetric", bits, per_channel=per_channel
+            )
+            weight.data = torch.from_numpy(layer.weights.reshape(weight.shape)).float()
+            stored += sum(layer.rate_breakdown.values())
+        after = decisions(changed, x[:150])
+        assert record.flip_rate == pytest.approx(np.mean(before != after))
+        assert record.risk_before == pytest.approx(np.mean(before != labels[:150]))
+        assert record.distortion == pytest.approx(np.mean(after != labels[:150]) - np.mean(before != labels[:150]))
+        assert record.rate == pytest.approx(stored / (6 * 75 + 6 * K))
+        assert record.plan == {"conv.weight": bits, "head.weight": bits}
+
+
+def decisions(model: Any, x: Any) -> np.ndarray:
+    with torch.no_grad():
+        return model(x).argmax(1).numpy()
+
+
+def test_random_signs_have_the_mean_of_networks_drawn(small, seed):
+    _, _, _, options = small
+    question: dict = dict(scheme="symmetric", bits=[3], errors="expected", calibrate=50, seed=seed)
+    (drawn,) = simulate.run(**options, **question, networks=200)
+    (signs,) = simulate.run(**options, **question, standard_error=0.002)
+    assert signs.standard_error is not None
+    assert signs.standard_error <= 0.002
+    for name, error in (("distortion", "standard_error"), ("flip_rate", "flip_rate_standard_error")):
+        gap = getattr(drawn, name) - getattr(signs, name)
+        assert abs(gap) < 4.5 * np.hypot(getattr(drawn, error), getattr(signs, error))
+    assert drawn.interval_sources["network"] > 0
+    assert (drawn.method, signs.method) == ("networks_drawn", "random_signs")
+
+
+def test_no_label_of_the_evaluated_images_is_read(small, tmp_path):
+    model, x, labels, options = small
+    question: dict = dict(scheme="symmetric", bits=[3], calibrate=50)
+    (blind,) = simulate.run(**options, **question, unlabelled=True)
+    (known,) = simulate.run(**options, **question)
+    assert blind.flip_rate == known.flip_rate
+    path = tmp_path / "data" / "cifar-10-batches-bin" / "test_batch.bin"
+    raw = np.fromfile(path, np.uint8).reshape(200, -1)
+    raw[:150, 0] = 0
+    raw.tofile(path)
+    (again,) = simulate.run(**options, **question, unlabelled=True)
+    assert again.risk_after == blind.risk_after
+    (given,) = simulate.run(**options, **question, unlabelled=True, temperature=2.0)
+    with torch.no_grad():
+        posterior = torch.softmax(model(x[:150]).double() / 2, 1).numpy()
+    assert given.risk_before == pytest.approx(1 - posterior.max(1).mean(), abs=1e-5)
+    raw[:150, 0] = labels[:150]
+    raw.tofile(path)
+    (corrected,) = simulate.run(**options, **question, unlabelled=True, temperature=2.0, labelled=150)
+    assert corrected.distortion == pytest.approx(known.distortion, abs=1e-9)  # all labels: the count itself
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer_bits": {"nonsense": 3}}, "layer_bits: expected weights among conv.weight, head.weight, got 'nonsense'"),
+        ({"layers": ["conv"], "bits": [3]}, "layers: expected weights among"),
+        ({"bits": [3], "calibrate": 200}, "calibrate: expected fewer than the 200 images there are"),
+        ({"bits": [3], "errors": "expected", "unlabelled": True}, "unlabelled: expected with actual errors alone"),
+        ({"bits": [3], "temperature": 1.0}, "temperature, labelled: expected with --unlabelled alone"),
+        ({"bits": [3], "method": "counting"}, "method: expected none with a network"),
+    ],
+)
+def test_what_a_network_cannot_be_asked(small, options, message):
+    with pytest.raises(InputError, match=message):
+        simulate.run(**small[3], scheme="symmetric", **{"calibrate": 50, **options})

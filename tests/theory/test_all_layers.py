@@ -1,0 +1,166 @@
+"""All layers from the noise of the logits: orthants of decisions and the closed form against plain sampling."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from theory.all_layers import error_power, noise_ratio
+from theory.integrals.decisions import wins
+from theory.integrals.orthant import estimate
+from theory.prediction import predict
+from theory.setting.errors import InputError
+from theory.setting.files import read_noise, write_noise
+from theory.setting.noise import Noise, Tensors
+from theory.setting.plan import network_plans
+from theory.setting.precision import in_float64
+
+n, C = 200, 5
+
+
+def noise_of(seed: int, rank: int = 7) -> Noise:
+    """Three weights whose noise is partly common to all classes, no labels."""
+    rng = np.random.default_rng(seed)
+    factors = (rng.standard_normal((3, n, C, rank)) + rng.standard_normal((3, n, 1, rank))) * np.array([0.5, 1, 2])[
+        :, None, None, None
+    ]
+    top = np.array([0.4, 0.9, 0.3])
+    gram = factors @ factors.swapaxes(2, 3)
+    draws = np.einsum("tnkr,mtr->mtnk", factors, rng.standard_normal((200, 3, rank)))
+    return Noise(
+        logits=rng.normal(0, 2.5, (n, C)),
+        labels=np.full(n, -1),
+        candidates=np.tile(np.arange(C), (n, 1)),
+        tensors=Tensors(
+            names=("a", "b", "c"),
+            kinds=("weight",) * 3,
+            sizes=np.array([100, 400, 50]),
+            rows=np.array([10, 10, 10]),
+            low=-top,
+            high=0.5 * top,
+        ),
+        grams={"": gram, "_channel_symmetric": 0.1 * gram},
+        draws={"": draws, "_channel_symmetric": np.sqrt(0.1) * draws},
+    )
+
+
+@pytest.mark.parametrize("rank", [3, 7])
+@in_float64
+def test_decisions_of_gaussian_logits_are_those_counted(rank, seed):
+    """Full and deficient covariances; the reported error is that of the replicates."""
+    noise = noise_of(seed, rank)
+    covariance, decided = 0.02 * noise.grams[""].sum(0), noise.logits.argmax(1)
+    chances, near = wins(noise.logits, covariance, decided, seed=seed)
+    assert not chances[:, np.arange(n), decided].any()
+    assert not chances[:, ~near].any()
+    rng = np.random.default_rng(seed)
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0))[:, None, :]
+    after = np.array([(noise.logits + (root @ rng.standard_normal((n, C, 1)))[..., 0]).argmax(1) for _ in range(2000)])
+    counted = (after != decided).mean(1)
+    found = estimate(chances.sum(2).mean(1))
+    assert abs(found.value - counted.mean()) < 4.5 * np.hypot(counted.std() / np.sqrt(2000), found.error / 2)
+    assert found.error < 0.01 * found.value
+
+
+def test_the_record_of_a_noise_file(tmp_path, seed):
+    """Rate, distortion and flips of different widths against sampling with the gain; the spread against the draws."""
+    noise = noise_of(seed)
+    write_noise(tmp_path / "noise.npz", noise)
+    kept = read_noise(tmp_path / "noise.npz")
+    bits = {"a": 3, "b": 4, "c": 3}
+    (record,) = predict(kept, scheme="symmetric", layer_bits=bits, temperature=1.5, seed=seed)
+    assert record.bits is None
+    assert record.plan == bits
+    assert record.rate == pytest.approx((3 * 100 + 4 * 400 + 3 * 50 + 96) / 550)
+    variance = np.array([(0.4 / 3) ** 2, (0.9 / 7) ** 2, (0.3 / 3) ** 2]) / 12
+    G = np.einsum("t,tnij->nij", variance, noise.grams[""])
+    centring = np.eye(C) - 1 / C
+    V = np.mean((noise.logits @ centring) ** 2)
+    ratio = np.mean(np.trace(centring @ G, axis1=1, axis2=2)) / C / V
+    gain = np.exp(-1.2 * ratio)
+    assert record.provenance["gain"] == pytest.approx(gain, rel=1e-4)
+    p = noise.posterior(1.5)
+    rng, root = np.random.default_rng(seed), np.linalg.cholesky(np.sqrt(gain) * G + 1e-9 * np.eye(C))
+    before, rows = noise.logits.argmax(1), np.arange(n)
+    afters = [(gain * noise.logits + (root @ rng.standard_normal((n, C, 1)))[..., 0]).argmax(1) for _ in range(2000)]
+    lost = np.array([np.mean(p[rows, before] - p[rows, after]) for after in afters])
+    assert record.risk_before == pytest.approx(1 - p.max(1).mean(), abs=1e-5)
+    assert abs(record.distortion - lost.mean()) < 4.5 * np.hypot(lost.std() / np.sqrt(2000), record.numerical_error / 2)
+    recalls = [(c["prior"], c["recall_before"] - c["recall_after"]) for c in record.per_class]
+    assert sum(prior * drop for prior, drop in recalls) == pytest.approx(record.distortion, abs=2e-4)
+    shifts = np.einsum("t,mtnk->mnk", np.sqrt(variance), noise.draws[""])
+    after = (gain * noise.logits + gain**0.25 * shifts).argmax(2)
+    single = np.mean(p[rows, before] - p[rows, after], 1)
+    assert record.interval_sources["network"] == pytest.approx(single.std(), rel=0.05)
+    low, high = record.interval
+    assert low < record.distortion < high
+
+
+def test_channels_take_their_own_gram(seed):
+    """Steps a channel: the Gram whose rows are scaled with their range, at the step of a range of 1."""
+    noise = noise_of(seed)
+    (plan,) = network_plans("abc", "symmetric", [4], options={"per_channel": True})
+    power = error_power(noise, plan)
+    assert not power.by_scale[""].any()
+    np.testing.assert_allclose(power.by_scale["_channel_symmetric"], 1 / 7**2 / 12, rtol=1e-6)
+    tensor = error_power(noise, network_plans("abc", "affine", [4])[0]).by_scale[""]
+    np.testing.assert_allclose(tensor, (1.5 * np.array([0.4, 0.9, 0.3]) / 15) ** 2 / 12, rtol=1e-6)
+
+
+def test_common_noise_changes_no_decision(seed):
+    """Noise that all logits share is no noise: no flips, and v/V is 0."""
+    noise = noise_of(seed)
+    shared = np.ones((3, n, C, C))
+    common = replace(noise, grams={"": shared}, draws={})
+    (record,) = predict(common, scheme="symmetric", bits=[3], temperature=1.0)
+    assert record.flip_rate == 0
+    assert noise_ratio(common, shared.sum(0)) == pytest.approx(0, abs=1e-12)
+
+
+def test_where_first_order_ends_is_said(seed):
+    noise = noise_of(seed)
+    strong = replace(noise, grams={"": 20 * noise.grams[""]}, draws={})
+    records = predict(strong, scheme="symmetric", bits=[2, 8], temperature=1.0)
+    assert any("too strong for first order" in warning for warning in records[0].warnings)
+    assert not records[1].warnings
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(bits=[3], scheme="prune"), "scheme: expected one with a step|bits: expected none"),
+        (dict(bits=[3]), "labels: missing"),
+        (dict(bits=[3], temperature=1.0, layers=["d"]), "layers: expected weights among a, b, c, got 'd'"),
+        (dict(layer_bits={"a": 1}, temperature=1.0), "bits: expected 2 to 16"),
+        (dict(bits=[3], temperature=1.0, errors="actual"), "errors: expected none with a noise file"),
+        (dict(bits=[3], temperature=1.0, group_size=4), "group_size: expected none for a noise file"),
+        (dict(bits=[3], temperature=1.0, per_channel=True, scheme="affine"), "per_channel: expected gram_channel_affine"),
+    ],
+)
+def test_what_a_noise_file_cannot_be_asked(options, message):
+    with pytest.raises(InputError, match=message):
+        predict(noise_of(0), **{"scheme": "symmetric", **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("gram", lambda x: x[:, :-1], "gram: expected shape"),
+        ("gram", lambda x: -x, "gram: expected variances of at least 0"),
+        ("gram", lambda x: x * np.triu(np.ones((C, C))), "gram: expected symmetric"),
+        ("logits", lambda x: x * np.nan, "logits: expected finite values"),
+        ("candidates", lambda x: x[:, ::-1], "candidates: expected ascending"),
+        ("tensor_kinds", lambda x: np.array(["weight", "weight", "bias"]), "tensor_kinds: expected weight or input"),
+        ("tensor_names", lambda x: np.array(["a", "a", "b"]), "tensor_names: expected weights, each once"),
+        ("tensor_low", lambda x: -x + 1, "tensor_low: expected at most tensor_high"),
+        ("draws", lambda x: x[:1], "draws: expected shape"),
+    ],
+)
+def test_a_wrong_noise_file_is_one_line(tmp_path, name, change, message):
+    write_noise(tmp_path / "noise.npz", noise_of(0))
+    arrays = dict(np.load(tmp_path / "noise.npz"))
+    arrays[name] = change(arrays[name])
+    np.savez(tmp_path / "noise.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        read_noise(tmp_path / "noise.npz")

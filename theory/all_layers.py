@@ -1,0 +1,236 @@
+"""Risk, distortion and flip rate of a network all of whose layers are compressed, from the noise of its logits alone.
+
+To first order independent errors of variance v_t in the entries of tensor t give the logits of an image the covariance
+G = sum_t v_t J_t J_t'. Beyond it the mean logits shrink by a gain g common to images and classes, -ln g = kappa v/V with v the
+mean variance of a logit about the mean logit of its image and V the mean square of the clean ones: logits ~ N(g a, sqrt(g) G).
+Which class wins is one orthant an image and rival; labels are replaced by calibrated posteriors.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from theory.calibration import Calibration, calibrate, has_maximum
+from theory.effect import Draws
+from theory.integrals.decisions import wins
+from theory.integrals.orthant import estimate
+from theory.interval import Asked, interval
+from theory.setting.errors import InputError
+from theory.setting.noise import Noise
+from theory.setting.plan import Plan, TensorPlan, network_plans
+from theory.setting.problem import decide
+from theory.setting.record import Record, class_fields, network_fields, version
+from theory.setting.schemes import SCHEMES
+from theory.setting.schemes.base import BREAKDOWN
+from theory.setting.schemes.uniform import Uniform
+
+KAPPA = 1.2  # -ln g over v/V, seen on a ResNet-20 and a ResNet-44
+FIRST_ORDER = 0.2  # kappa v/V above which first order and gain no longer hold to a point
+
+
+class Power(NamedTuple):
+    """Error variance of every tensor (T,) by the scale of its Gram, 0 where it is not rounded so."""
+
+    by_scale: dict[str, np.ndarray]
+
+    def covariance(self, noise: Noise) -> np.ndarray:
+        """(n, C, C) of the logits, float64."""
+        n, C = noise.candidates.shape
+        total = np.zeros((n, C, C))
+        for scale, variance in self.by_scale.items():
+            gram, own = noise.grams[scale], np.flatnonzero(variance)
+            total += np.tensordot(variance[own], gram[own].astype(np.float64), 1)
+        return total
+
+    def shifts(self, noise: Noise) -> np.ndarray | None:
+        """(M, n, C) first-order shifts of the logits under the common draws, where the file has them."""
+        if any(scale not in noise.draws for scale, variance in self.by_scale.items() if variance.any()):
+            return None
+        total = 0.0
+        for scale, variance in self.by_scale.items():
+            for t in np.flatnonzero(variance):
+                total = total + np.sqrt(variance[t]) * noise.draws[scale][:, t].astype(np.float64)
+        return np.asarray(total)
+
+
+def error_power(noise: Noise, plan: Plan) -> Power:
+    """Of uniform errors in +-step/2 of the weights that a plan compresses.
+
+    Raises:
+        InputError: a scheme without steps, groups, or a granularity that the file has no Gram of.
+    """
+    T, place = len(noise.tensors), noise.tensors.indices("weight")
+    by_scale = {scale: np.zeros(T) for scale in noise.grams}
+    for name, tensor in plan.tensors.items():
+        t, scheme = place[name], _uniform(tensor)
+        assert tensor.bits is not None
+        part = tensor.options.get("step", 256)
+        if tensor.options.get("per_channel"):
+            scale = "_channel_affine" if scheme.zero_point else "_channel_symmetric"
+            if scale not in noise.grams:
+                raise InputError(f"per_channel: expected gram{scale} in the noise file, which has none")
+            ends = np.zeros((1, 1)), np.ones((1, 1))  # rows are scaled with their range
+        else:
+            scale = ""
+            ends = np.full((1, 1), noise.tensors.low[t]), np.full((1, 1), noise.tensors.high[t])
+        step, _ = scheme.grid(*ends, tensor.bits, part)
+        by_scale[scale][t] = float(step[0, 0]) ** 2 / 12
+    return Power(by_scale)
+
+
+def _uniform(tensor: TensorPlan) -> Uniform:
+    scheme = SCHEMES[tensor.scheme]
+    if not isinstance(scheme, Uniform):
+        stepped = [one.name for one in SCHEMES.values() if isinstance(one, Uniform)]
+        raise InputError(f"scheme: expected one with a step ({', '.join(stepped)}) for a noise file, got {tensor.scheme}")
+    if tensor.options.get("group_size"):
+        raise InputError("group_size: expected none for a noise file, which has steps a tensor or a channel")
+    return scheme
+
+
+def stored_bits(noise: Noise, plan: Plan) -> tuple[dict[str, int], int]:
+    """Stored bits by kind, and of how many weights."""
+    place, breakdown, count = noise.tensors.indices("weight"), dict.fromkeys(BREAKDOWN, 0), 0
+    for name, tensor in plan.tensors.items():
+        t, scheme = place[name], _uniform(tensor)
+        steps = int(noise.tensors.rows[t]) if tensor.options.get("per_channel") else 1
+        width, size = tensor.bits or 0, int(noise.tensors.sizes[t])
+        breakdown["codes"] += width * size
+        breakdown["steps"] += 32 * steps
+        breakdown["zero_points"] += width * steps if scheme.zero_point else 0
+        count += size
+    return breakdown, count
+
+
+def noise_ratio(noise: Noise, covariance: np.ndarray) -> float:
+    """v/V: mean variance of the logits about the mean logit of their image, over the mean square of the clean ones."""
+    C = covariance.shape[-1]
+    variance = np.trace(covariance, axis1=1, axis2=2) / C - covariance.sum((1, 2)) / C**2
+    followed = np.take_along_axis(noise.logits, noise.candidates, 1)
+    square = np.mean((followed - followed.mean(1, keepdims=True)) ** 2)
+    return float(variance.mean() / max(square, 1e-300))
+
+
+def predict_all_layers(
+    noise: Noise,
+    *,
+    scheme: str,
+    bits: Sequence[int] | None,
+    asked: Asked,
+    temperature: float | None,
+    layers: Sequence[str] | None = None,
+    layer_bits: Mapping[str, int] | None = None,
+    **options: Any,
+) -> list[Record]:
+    """The records of :func:`theory.predict` for a noise file."""
+    weights = noise.tensors.indices("weight")
+    plans = network_plans(weights, scheme, bits, layers=layers, layer_bits=layer_bits, options=options)
+    if not noise.labelled and temperature is None:
+        raise InputError("labels: missing, expected in a noise file (or a --temperature in their place)")
+    calibration = Calibration(temperature, 0.0) if temperature else calibrate(noise.logits, noise.labels)
+    posterior = noise.posterior(calibration.temperature)
+    decided = decide(noise.logits)
+    followed = np.take_along_axis(noise.logits, noise.candidates, 1)
+    own = np.argmax(np.where(noise.candidates == decided[:, None], 1, 0), 1)
+    if np.any(np.take_along_axis(noise.candidates, own[:, None], 1)[:, 0] != decided):
+        raise InputError("candidates: expected the class that wins among them in every row")
+    state = _State(noise, followed, own, posterior, decided, calibration)
+    return [_record(state, plan, asked) for plan in plans]
+
+
+class _State(NamedTuple):
+    """What all records of a noise file share."""
+
+    noise: Noise
+    followed: np.ndarray
+    own: np.ndarray
+    posterior: np.ndarray
+    decided: np.ndarray
+    calibration: Calibration
+
+    @property
+    def stake(self) -> np.ndarray:
+        """(n, C) what is lost where a candidate wins: the posterior of the clean decision less its own."""
+        among = np.take_along_axis(self.posterior, self.noise.candidates, 1)
+        return np.take_along_axis(among, self.own[:, None], 1) - among
+
+
+def _record(state: _State, plan: Plan, asked: Asked) -> Record:
+    noise, stake = state.noise, state.stake
+    n, K = noise.logits.shape
+    power = error_power(noise, plan)
+    covariance = power.covariance(noise)
+    ratio = KAPPA * noise_ratio(noise, covariance)
+    gain = float(np.exp(-ratio))
+    chances, _ = wins(gain * state.followed, np.sqrt(gain) * covariance, state.own, seed=asked.seed)
+    lost = estimate((chances * stake).sum(2).mean(1))
+    flips = estimate(chances.sum(2).mean(1))
+    chance = chances.mean(0)
+    D, F = float(lost.value), min(1.0, float(flips.value))
+    by_image = (chance * stake).sum(1)
+    draws = _networks(state, power, gain, float(by_image.var() / n), F)
+    ends, sources = interval(draws, D, 0.0, asked)
+    made, mended = _by_class(state, chance)
+    priors = state.posterior.mean(0)
+    top = state.posterior[np.arange(n), state.decided]
+    before = 1 - np.bincount(state.decided, weights=top, minlength=K) / n / np.maximum(priors, 1e-300)
+    risk = float(1 - top.mean())
+    return Record(
+        **network_fields(plan, *stored_bits(noise, plan)),
+        errors="expected",
+        method="logit_gain",
+        risk_before=risk,
+        risk_after=risk + D,
+        distortion=D,
+        interval=ends,
+        confidence=asked.confidence,
+        interval_sources=sources,
+        flip_rate=max(F, abs(D)),
+        per_class=class_fields(priors, 1 - before, 1 - before - (made - mended) / np.maximum(priors, 1e-300)),
+        numerical_error=float(lost.error),
+        risk_before_error=0.0,
+        flip_rate_error=float(flips.error),
+        warnings=_warnings(state, ratio),
+        provenance={
+            "by": f"theory.predict {version()}",
+            "noise": noise.provenance,
+            "temperature": state.calibration.temperature,
+            "gain": gain,
+            "test_size": asked.test_size,
+            "seed": asked.seed,
+        },
+    )
+
+
+def _by_class(state: _State, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) right decisions that are lost of each class, and those that are gained, over all images."""
+    n, K = state.noise.logits.shape
+    among = np.take_along_axis(state.posterior, state.noise.candidates, 1)
+    top = np.take_along_axis(among, state.own[:, None], 1)[:, 0]
+    lost = np.bincount(state.decided, weights=top * chance.sum(1), minlength=K) / n
+    gained = np.bincount(state.noise.candidates.ravel(), weights=(among * chance).ravel(), minlength=K) / n
+    return lost, gained
+
+
+def _networks(state: _State, power: Power, gain: float, variance: float, flips: float) -> Draws:
+    """Single networks, as the common draws show them."""
+    shifts = power.shifts(state.noise)
+    if shifts is None:
+        return Draws("unknown", np.zeros(1), np.array([flips]), np.array([variance]))
+    after = np.argmax(gain * state.followed + gain**0.25 * shifts, 2)
+    lost = np.take_along_axis(np.broadcast_to(state.stake, shifts.shape), after[..., None], 2)[..., 0].mean(1)
+    changed = (after != state.own).mean(1)
+    return Draws("common draws", lost, np.maximum(changed, np.abs(lost)), np.full(len(lost), variance))
+
+
+def _warnings(state: _State, ratio: float) -> list[str]:
+    sentences = []
+    if ratio > FIRST_ORDER:
+        sentences.append(
+            f"the noise is too strong for first order: kappa v/V = {ratio:.2f} is above {FIRST_ORDER}: the loss is likely "
+            "larger than this"
+        )
+    if state.noise.labelled and state.calibration.log_error and not has_maximum(state.calibration):
+        sentences.append("the likelihood of the temperature has no maximum: too few images or errors to calibrate on")
+    return sentences
