@@ -38,11 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             records.append(record)
             if not arguments.json:
                 _print(record)
+        if arguments.json:
+            print(json.dumps(records, indent=1), flush=True)
     except KeyboardInterrupt:
         print("derivations: interrupted", file=sys.stderr)
         return 130
-    if arguments.json:
-        print(json.dumps(records, indent=1))
+    except OSError as error:
+        print(f"derivations: {error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer has no place to go
+        return 2
     failed = [record["name"] for record in records if not record["verified"]]
     if failed:
         print(f"derivations: not verified: {', '.join(failed)}", file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import Any
 import mpmath
 import sympy
 
-from derivations.compiled import compiled_code, phi, vectorized
+from derivations.compiled import compiled_code, vectorized
 from derivations.result import Result
 
 PLAIN = (sympy.exp, sympy.log, sympy.sin, sympy.cos, sympy.acos, sympy.atan, sympy.Piecewise, sympy.Abs)
@@ -36,8 +36,8 @@ def compile_result(
         ValueError: the formula holds a function that has no implementation here.
     """
     entry = _entry(result, code(result, backend=backend, cse=cse, known=("Phi", *(functions or {}))))
-    compiled = compiled_code(entry["code"], backend, {"Phi": phi(backend), **(functions or {})})
-    return vectorized(result.name, entry["arguments"], compiled, backend, entry)
+    compiled = compiled_code(entry["code"], backend, functions)
+    return vectorized(result.name, compiled, backend, entry)
 
 
 def code(result: Result, *, backend: str = "jax", cse: bool = True, known: Sequence[str] = KNOWN) -> str:

@@ -52,8 +52,8 @@ def mine(
 
     Returns:
         The rows of the comparison: quantity, theory, simulation, standard error, z, and of a distortion ``low`` and ``high``,
-        the ends of the predicted interval. z knows the noise of what was seen alone: of features and fitted statistics, whether
-        it lies in the interval is what judges the theory.
+        the ends of the predicted interval. z knows the noise of what was seen, ``theory_error`` that of the prediction. Of
+        features and fitted statistics, whether it lies in the interval is what judges the theory.
 
     Raises:
         InputError: a bad file or bad options, features without labels, or a place that can't be written to.
@@ -72,7 +72,10 @@ def mine(
         if not subject.labelled:
             raise InputError("labels: missing, expected with the features, on whose other half is counted")
         if errors != "actual":
-            raise InputError(f"errors: expected 'actual' for features, whose other half counts one network, got {errors!r}")
+            raise InputError(
+                "errors: features are counted, which shows one network: leave --errors out, or for the mean over random errors "
+                "draw statistics (`python -m simulate fit`)"
+            )
         order = np.random.default_rng([seed, 40]).permutation(len(subject.labels))
         first, other = (subject.take(np.sort(half)) for half in np.array_split(order, 2))
         if len(other.labels) < 1 or len(first.labels) < 2:
@@ -95,7 +98,7 @@ def mine(
             say(f"{one.scheme}{width}: {warning}")
     write_csv(folder / f"{NAME}.csv", rows, [*COLUMNS, *NONE])
     with matplotlib.rc_context(style.rc()):
-        figure = draw(predicted, seen, f"predicted {name}", how)
+        figure = draw(predicted, seen, f"predicted {name}{' for random errors' if errors == 'expected' else ''}", how)
         style.save(figure, folder / NAME)
         plt.close(figure)
     return rows
@@ -107,6 +110,15 @@ def _with_sampling(record: Record, n: int) -> Record:
     flips = np.hypot(record.flip_rate_error or 0.0, NORMAL_95 * np.sqrt(rate * (1 - rate) / n))
     distortion = np.hypot(record.numerical_error, NORMAL_95 * record.interval_sources["statistics"])
     return replace(record, flip_rate_error=float(flips), numerical_error=float(distortion))
+
+
+def _ends(record: Record, quantity: str) -> tuple[float, float]:
+    """How far the 95 % interval of what was seen reaches below and above; of a count of 0 up to its exact bound."""
+    error = record.standard_error if quantity == "distortion" else record.flip_rate_standard_error
+    if error or not record.n:
+        return NORMAL_95 * (error or 0.0), NORMAL_95 * (error or 0.0)
+    bound = min(1.0, -np.log(0.05) / record.n)
+    return (bound if quantity == "distortion" else 0.0), bound
 
 
 def draw(predicted: Sequence[Record], seen: Sequence[Record], title: str, how: str):
@@ -126,21 +138,22 @@ def draw(predicted: Sequence[Record], seen: Sequence[Record], title: str, how: s
         markersize=8,
         label=f"{title}, {confidence:.0%} interval",
     )
-    errors = [1.96 * 100 * (one.standard_error or 0.0) for one in seen]
-    left.errorbar(place + 0.08, [100 * one.distortion for one in seen], errors, label=f"{how}, 95 %", **style.SIMULATION)
-    right.plot(place - 0.08, [100 * one.flip_rate for one in predicted], "_", color="#000000", markersize=8)
-    flips = [1.96 * 100 * (one.flip_rate_standard_error or 0.0) for one in seen]
-    right.errorbar(place + 0.08, [100 * one.flip_rate for one in seen], flips, **style.SIMULATION)
+    ends = 100 * np.array([_ends(one, "distortion") for one in seen]).T
+    left.errorbar(place + 0.08, [100 * one.distortion for one in seen], ends, label=f"{how}, 95% interval", **style.SIMULATION)
+    right.plot(place - 0.08, [100 * one.flip_rate for one in predicted], "_", color="#000000", markersize=8, clip_on=False)
+    ends = 100 * np.array([_ends(one, "flip_rate") for one in seen]).T
+    right.errorbar(place + 0.08, [100 * one.flip_rate for one in seen], ends, **style.SIMULATION)
     first = predicted[0]
     steps = {"tensor": "a step a layer", "channel": "a step a row", "group": f"a step for {first.group_size} weights"}
     stepped = first.rate_breakdown["steps"] > 0
     labels = [f"sparsity {one.sparsity:g}" if one.bits is None else str(one.bits) for one in predicted]
-    for axis, what in ((left, "distortion"), (right, "flips")):
+    sparse = f", sparsity {first.sparsity:g}" if first.sparsity and first.bits is not None else ""
+    for axis, what in ((left, "distortion (percentage points)"), (right, "changed decisions (%)")):
         axis.set_xticks(place, labels)
         axis.set_xlim(-0.6, len(place) - 0.4)
-        axis.set_xlabel(f"bits per weight ({first.scheme}{', ' + steps[first.granularity] if stepped else ''})")
-        axis.set_ylabel(f"{what} (percentage points)")
-    right.set_ylim(0, None)
+        axis.set_xlabel(f"bits per weight ({first.scheme}{', ' + steps[first.granularity] if stepped else ''}{sparse})")
+        axis.set_ylabel(what)
+    right.set_ylim(0, 1.05 * right.get_ylim()[1])
     left.axhline(0, color="0.6", linewidth=0.6)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -161,6 +161,18 @@ def test_what_is_read_is_not_written_over(features, capsys):
     assert features.read_bytes() == before
 
 
+def test_label_files_are_not_written_over(tmp_path, capsys):
+    """Whatever ``extract`` reads besides the network: the labels and the class index."""
+    for option in ("--labels", "--class-index"):
+        path = tmp_path / "table.npz"
+        path.write_text("x.png 0")
+        (tmp_path / "weights.pt").write_text("")
+        command = ("extract", "--network", "resnet20", "--checkpoint", tmp_path / "weights.pt", "--data", tmp_path)
+        assert code(simulate.__main__, *command, option, path, "--out", path) == 2
+        assert "expected another file than the one that is read" in capsys.readouterr().err
+        assert path.read_text() == "x.png 0"
+
+
 def test_places_that_cannot_be_written_to(features, tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe.npz")
     for place, says in (

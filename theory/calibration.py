@@ -17,6 +17,7 @@ from theory.setting.errors import listed
 from theory.setting.features import Features
 from theory.setting.misfit import FLOOR, grid, misfit
 from theory.setting.problem import decide
+from theory.setting.remarks import near_chance
 
 WIDEST = 7.0  # |log T - log of the logits' deviation| that is looked at; a fit at the end of it is none
 
@@ -91,10 +92,12 @@ def _of(array: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     """The likeliest temperature of logits (n, K) for labels (n,), and the error of its logarithm by Fisher's information."""
 
+    logits = logits - logits.mean(1, keepdims=True)  # softmax does not see it, a difference of squares does
+
     def cost(s: float) -> float:
         return -float(_of(log_softmax(logits * np.exp(-s), 1), labels).sum())
 
-    centre = np.log(max(float(np.std(logits - logits.mean(1, keepdims=True))), 1e-300))
+    centre = np.log(max(float(np.std(logits)), 1e-300))
     ends = (centre - WIDEST, centre + WIDEST)
     from scipy.optimize import minimize_scalar  # takes longer than many answers that need none
 
@@ -103,7 +106,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         return Calibration(float(np.exp(s)), np.inf)
     p = np.exp(log_softmax(logits * np.exp(-s), 1))
     information = evaluate("temperature_information")(
-        square_logit=np.sum(p * logits**2, 1), mean_logit=np.sum(p * logits, 1), temperature=np.exp(s)
+        mean_square_logit=np.sum(p * logits**2, 1), mean_logit=np.sum(p * logits, 1), temperature=np.exp(s)
     )
     total = float(np.maximum(information, 0).sum())
     return Calibration(float(np.exp(s)), float(1 / np.sqrt(total)) if total > 0 else np.inf)
@@ -173,13 +176,15 @@ def warnings(features: Features, calibration: Calibration, given: Posteriors, fl
     if len(absent):
         which = listed(features.class_numbers[k] for k in absent)
         sentences.append(f"no sample of class {which}: what compression does to it is not in the distortion")
-    if calibration.log_error and not has_maximum(calibration):
+    p = _of(given.posterior, given.decisions)
+    counted, n = float(np.mean(given.decisions == features.labels)), len(p)
+    foreign = near_chance(counted, features.classes)
+    sentences += foreign
+    if calibration.log_error and not has_maximum(calibration) and not foreign:
         sentences.append(
             f"the likelihood of the temperature has no maximum (T = {calibration.temperature:.3g}): too few samples or errors "
             "to calibrate on"
         )
-    p = _of(given.posterior, given.decisions)
-    counted, n = float(np.mean(given.decisions == features.labels)), len(p)
     noise = float(np.sqrt(np.sum(p * (1 - p)))) / n
     if abs(p.mean() - counted) > 3 * noise + 0.5 / n:
         sentences.append(

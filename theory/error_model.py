@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from theory.setting.error_law import UniformErrors
 from theory.setting.schemes import Compressed
 
+TIED = 0.9  # |cosine| of the errors of two rows of proportional weights above which they are taken as tied
 QUIETEST = 1e-3  # of the loudest column: one without errors is given so much, so that features can be scaled
 
 
@@ -34,19 +35,15 @@ class ErrorModel(NamedTuple):
         return bool(np.any(self.group != np.arange(len(self.group))))
 
 
-def independent(scope: str, mean: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> ErrorModel:
-    """A model whose rows (K, 1 or d) are independent."""
-    return ErrorModel(scope, mean, rows, columns, np.arange(len(mean)), np.ones((len(mean), 1)))
-
-
 def uniform(weights: np.ndarray, errors: UniformErrors) -> ErrorModel:
     """The uniform hypothesis: W + E, whatever the layer's own errors."""
     deviations = np.abs(errors.wide) / np.sqrt(12)
     return ErrorModel("uniform", weights, deviations, np.ones(weights.shape[1]), errors.group, errors.sign)
 
 
-def adapted(weights: np.ndarray, layer: Compressed) -> ErrorModel:
-    """The model of the errors of this compressed layer (K, d), by their empirical moments.
+def adapted(weights: np.ndarray, layer: Compressed, *, tied: bool = True) -> ErrorModel:
+    """The model of the errors of this compressed layer (K, d), by their empirical moments; with ``tied`` rows of proportional
+    weights whose errors are so too have tied ones.
 
     Of layers with a step a row, or few rows, the scopes in question are those that leave two errors or more a parameter.
     """
@@ -65,7 +62,32 @@ def adapted(weights: np.ndarray, layer: Compressed) -> ErrorModel:
             K * d - parameters - 1
         )
 
-    return min(models.values(), key=criterion) if len(models) > 1 else models["layer"]
+    model = min(models.values(), key=criterion) if len(models) > 1 else models["layer"]
+    if not tied:
+        return model
+    group, sign = _ties(weights, E, sizes_differ=model.scope == "row")
+    return model._replace(group=group, sign=sign)
+
+
+def _ties(weights: np.ndarray, E: np.ndarray, *, sizes_differ: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Group (K,) and sign (K, 1) of rows whose weights are proportional and whose errors are, up to TIED; without
+    ``sizes_differ`` only where the errors are of one size."""
+    K = len(weights)
+    group, sign = np.arange(K), np.ones((K, 1))
+    length = np.linalg.norm(weights, axis=1, keepdims=True)
+    directions = weights / np.where(length > 0, length, 1.0)
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], 1)
+    _, first, same = np.unique(
+        np.round(directions * np.where(largest < 0, -1, 1), 6) + 0.0, axis=0, return_index=True, return_inverse=True
+    )
+    size = np.linalg.norm(E, axis=1)
+    for k, j in enumerate(first[same.reshape(-1)]):
+        if j == k or min(size[k], size[j]) == 0:
+            continue
+        cosine, ratio = float(E[k] @ E[j]) / (size[k] * size[j]), size[k] / size[j]
+        if abs(cosine) > TIED and (sizes_differ or TIED < ratio < 1 / TIED):
+            group[k], sign[k] = j, np.sign(cosine)
+    return group, sign
 
 
 def gain_and_residual(weights: np.ndarray, E: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -84,4 +106,4 @@ def _fitted(scope: str, weights: np.ndarray, E: np.ndarray, axis: int | None) ->
         columns = np.maximum(residual[0], QUIETEST * residual.max())
     else:
         rows = np.broadcast_to(residual[:, 0], len(weights)).copy()
-    return independent(scope, weights * (1 + alpha), rows[:, None], columns)
+    return ErrorModel(scope, weights * (1 + alpha), rows[:, None], columns, np.arange(len(weights)), np.ones((len(weights), 1)))

@@ -1,5 +1,7 @@
 """Where a prediction stops being valid, each as a sentence with the size of its effect."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from theory.effect import ROUNDING, Effect, negative
@@ -8,22 +10,23 @@ from theory.gaussian_quantizer import gaussian_gain
 from theory.integrals import two_classes
 from theory.methods.base import Case
 from theory.setting import integer
-from theory.setting.error_law import uniform_errors
+from theory.setting.error_law import SQUARE_VARIANCE, uniform_errors
 from theory.setting.errors import listed
 from theory.setting.features import Features
-from theory.setting.problem import Problem, margin
+from theory.setting.problem import Problem
 from theory.setting.record import Record
-from theory.setting.remarks import remarks
+from theory.setting.remarks import near_chance, remarks
 from theory.setting.schemes import Compressed, compress
 
 NOISE = 1e-12  # an error estimate below this is rounding
 CORRELATED = 0.2  # correlation of the rows' errors that is worth a sentence
-COARSE = 0.5  # weight standard deviation over step below which the uniform hypothesis is worth a sentence
+COARSE = 0.5  # root mean square of the weights over the step below which the uniform hypothesis is worth a sentence
 COARSEST = 0.2  # below it nearly every weight becomes 0 and the gain nears -1: the effect is given as at this ratio
-FEW = 3.0  # effective number of features, (sum z^2)^2 over sum z^4, below which their noise is worth a sentence
-RISKY = 3.0  # standard deviations of the counted risk that are worth a sentence
-UNLIKE = 0.25  # by how much the errors' variance may differ from step^2 / 12
-LONELY = 2.0  # the largest |W| over the next one
+LEAST_GAIN = 0.2  # of 1 + gain: below it the noise relative to what is left of the weights is not followed
+FEWEST_FEATURES = 3.0  # (sum z^2)^2 over sum z^4, their effective number, below which their noise is worth a sentence
+RISK_DEVIATIONS = 3.0  # standard deviations of the counted risk that are worth a sentence
+VARIANCE_GAP = 0.25  # by how much the errors' variance may differ from step^2 / 12
+LARGEST_OVER_NEXT = 2.0  # |W| that sets the step
 
 
 def sentences(case: Case, layer: Compressed, effect: Effect, record: Record) -> list[str]:
@@ -67,13 +70,14 @@ def of_features(features: Features, layer: Compressed, record: Record, *, tied: 
     found = []
     if record.distortion < -max(record.numerical_error, ROUNDING):
         found.append(negative(record.distortion, record.interval_sources["statistics"]))
+    found += near_chance(1 - record.risk_before, K)
     absent = np.flatnonzero(np.bincount(features.labels, minlength=K) == 0)
     if len(absent):
         which = listed(features.class_numbers[k] for k in absent)
         found.append(f"no sample of class {which}: what compression does to it is not in the distortion")
     square = features.features.astype(np.float64) ** 2
     squares, fourth = float(np.mean(square.sum(1)) ** 2), float(np.mean(np.sum(square**2, 1)))
-    if layer.steps.max() > 0 and squares < FEW * fourth:
+    if layer.steps.max() > 0 and squares < FEWEST_FEATURES * fourth:
         found.append(
             f"only {squares / max(fourth, 1e-300):.1f} features count: the noise that uniform errors make of so few is not "
             "Gaussian, as this method takes it; what that costs is not in numerical_error"
@@ -113,7 +117,7 @@ def _other_risk(problem: Problem, record: Record) -> list[str]:
     if not isinstance(counted, float) or not isinstance(n, int):
         return []
     deviation = float(np.sqrt(max(counted * (1 - counted), 1 / n) / n))
-    if abs(record.risk_before - counted) < RISKY * deviation:
+    if abs(record.risk_before - counted) < RISK_DEVIATIONS * deviation:
         return []
     return [
         f"the model of the features says a risk before of {record.risk_before:.4f}, the samples fitted {counted:.4f} +- "
@@ -140,17 +144,17 @@ def _error_model(
 
     def instead(scale: float) -> str:
         """The corrected distortion when the error variance is scaled, beside the one given."""
-        law = proportional or problem.classes > 2
-        instead = min(record.distortion * (scale if law else _scaled(problem, layer, scale)), 1 - record.risk_before)
-        about = "about " if law else ""
-        return f"the expected distortion would be {about}{instead:.3g} instead of {record.distortion:.3g}"
+        linear = proportional or problem.classes > 2
+        changed = min(record.distortion * (scale if linear else _scaled(problem, layer, scale)), 1 - record.risk_before)
+        about = "about " if linear else ""
+        return f"the expected distortion would be {about}{changed:.3g} instead of {record.distortion:.3g}"
 
     E = layer.weights - problem.weights
     known = tied and uniform_errors(problem.weights, layer).tied  # then the prediction has it
     if len(E) == 2 and not known:
         power = np.sqrt(np.sum(E[0] ** 2) * np.sum(E[1] ** 2))
         correlation = float(E[0] @ E[1] / power) if power > 0 else 0.0
-        if opposite(problem) or abs(correlation) > max(CORRELATED, 4 / np.sqrt(problem.features)):
+        if _opposite(problem.weights) or abs(correlation) > max(CORRELATED, 4 / np.sqrt(problem.features)):
             scale = 1 - correlation * 2 * float(np.mean(layer.steps[0] * layer.steps[1]) / np.mean(np.sum(layer.steps**2, 0)))
             found.append(
                 f"the errors of the two rows are correlated ({correlation:+.2f} in this layer), not independent: with "
@@ -160,11 +164,13 @@ def _error_model(
     if min(ratios) < COARSE:
         scale = gaussian_gain(max(min(ratios), COARSEST))
         found.append(
-            f"the step is {1 / min(ratios):.1f} standard deviations of the weights: errors are neither uniform nor "
+            f"the step is {1 / min(ratios):.1f} times the root mean square of the weights: errors are neither uniform nor "
             f"independent of the weights; for Gaussian weights, gain removed, {instead(scale)} (from features, --errors "
             "adapted takes this layer's own errors)"
         )
-    elif abs((scale := _variance_ratio(problem.weights, layer)) - 1) > UNLIKE + 4 * np.sqrt(0.8 / _with_errors(layer)):
+    elif abs((scale := _variance_ratio(problem.weights, layer)) - 1) > VARIANCE_GAP + 4 * np.sqrt(
+        SQUARE_VARIANCE / _with_errors(layer)
+    ):
         found.append(
             f"the errors of this layer have {scale:.2g} times the variance of uniform ones, gain removed (zeros, equal weights "
             f"or clipped ones): with that variance {instead(scale)} (from features, --errors adapted takes the layer's own)"
@@ -183,7 +189,7 @@ def _variance_ratio(weights: np.ndarray, layer: Compressed) -> float:
     steps = np.broadcast_to(layer.steps, weights.shape)
     w, e = (x[steps > 0] / steps[steps > 0] for x in (weights, layer.weights - weights))
     gain, residual = (x.item() for x in gain_and_residual(w, e, None))
-    return 12 * residual**2 / max(1 + gain, COARSEST) ** 2
+    return 12 * residual**2 / max(1 + gain, LEAST_GAIN) ** 2
 
 
 def _weights_over_steps(weights: np.ndarray, layer: Compressed) -> list[float]:
@@ -197,17 +203,17 @@ def _weights_over_steps(weights: np.ndarray, layer: Compressed) -> list[float]:
     return [float(np.sqrt(np.mean((weights[some] / steps[some]) ** 2)))]  # groups are short: over all of them
 
 
-def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
+def _lonely(problem: Problem, layer: Compressed, instead: Callable[[float], str]) -> list[str]:
     """One entry that alone sets the step."""
-    if layer.granularity == "group":
-        return []
+    if layer.granularity == "group" or "step" in layer.options:
+        return []  # the step of a short group, or one that was chosen, is not that of the largest weight
     size = np.abs(problem.weights)
     rows = [size.reshape(1, -1)] if layer.granularity == "tensor" else [row[None] for row in size]
     for k, row in enumerate(rows):
         if row.size < 2:
             continue
         second, first = np.partition(row.reshape(-1), row.size - 2)[-2:]
-        if second > 0 and first > LONELY * second:
+        if second > 0 and first > LARGEST_OVER_NEXT * second:
             index = int(np.argmax(row)) if layer.granularity == "tensor" else k * problem.features + int(np.argmax(row))
             where = np.unravel_index(index, size.shape)
             name = problem.class_numbers[where[0]] if len(size) > 1 else 0
@@ -222,8 +228,6 @@ def _lonely(problem: Problem, layer: Compressed, instead) -> list[str]:
     return []
 
 
-def opposite(problem: Problem) -> bool:
+def _opposite(weights: np.ndarray) -> bool:
     """Whether the two rows are opposite up to rounding."""
-    w, _ = margin(problem.weights, problem.bias)
-    total = problem.weights.sum(0) if len(problem.weights) == 2 else w
-    return bool(np.linalg.norm(total) <= 1e-6 * np.linalg.norm(w))
+    return bool(np.linalg.norm(weights.sum(0)) <= 1e-6 * np.linalg.norm(weights[1] - weights[0]))

@@ -227,7 +227,7 @@ def _thousand(seed: int):
     def run(n: int) -> np.ndarray:
         """Eight sets of n lines a class, for the distortion alone."""
         seeds = [(seed, r) for r in range(8)]
-        _, made, mended, _ = lines.class_change([law], n=n, seeds=seeds, together=line_averages.TOGETHER, walked=0)
+        _, made, mended, _ = lines.class_change([lambda: law], n=n, seeds=seeds, together=line_averages.TOGETHER, walked=0)
         return (made - mended)[:, 0] @ problem.priors
 
     n, seconds, values = _in_a_second(run, 2, 2**10)

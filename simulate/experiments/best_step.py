@@ -2,7 +2,7 @@
 of least squared error.
 
 On synthetic problems by simulation (conditional averages), and on the networks of the shipped table ``real_rates`` as measured
-on the half of the images that chose no step. Is a heuristic quantizer optimal?
+on the half of the images that chose no step.
 """
 
 import itertools
@@ -45,7 +45,11 @@ def measured() -> list[dict[str, Any]]:
     """The same rows of the shipped networks."""
     rows = []
     for one in shipped_table(NAME):
-        names = [n for n, o in STEPS.items() if o["scheme"] == one["scheme"] and o.get("criterion") == one["criterion"]]
+        names = [
+            step
+            for step, options in STEPS.items()
+            if (options["scheme"], options.get("criterion")) == (one["scheme"], one["criterion"])
+        ]
         if names and one["model"] == POSTERIOR and not one["bias_correction"] and not one["bias"] and one["bits"] in BITS:
             row = {"problem": one["network"], "granularity": one["granularity"], "bits": one["bits"], "step": names[0]}
             error = counting_error(one)
@@ -54,8 +58,8 @@ def measured() -> list[dict[str, Any]]:
 
 
 def compared(rows: Sequence[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
-    """A line per value of the keys: cells, of each step the mean distortion in points and the cells where it loses least (where
-    several do, each of them)."""
+    """By value of the keys: cells, each step's mean distortion in points, and the number of cells where it is least (ties count
+    for each)."""
     lines = []
     for value in sorted({tuple(row[key] for key in keys) for row in rows}):
         some = [row for row in rows if tuple(row[key] for key in keys) == value]
@@ -64,7 +68,7 @@ def compared(rows: Sequence[dict[str, Any]], *keys: str) -> list[dict[str, Any]]
         losses = np.array([[table[(*cell, name)] for name in STEPS] for cell in cells])
         least = losses == losses.min(1, keepdims=True)
         line = dict(zip(keys, value, strict=True)) | {"cells": len(cells)}
-        line |= {f"{name}": 100 * float(x) for name, x in zip(STEPS, losses.mean(0), strict=True)}
+        line |= {name: 100 * float(x) for name, x in zip(STEPS, losses.mean(0), strict=True)}
         lines.append(line | {f"least: {name}": int(x) for name, x in zip(STEPS, least.sum(0), strict=True)})
     return lines
 

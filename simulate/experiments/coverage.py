@@ -15,7 +15,14 @@ from theory.setting.schemes import compress
 FEATURES, BITS, LAYERS = (8, 64, 512), (2, 4, 8), ("optimal", "perturbed")
 
 
-def coverage(*, features=FEATURES, bits=BITS, layers=LAYERS, networks: int = 20_000, seed: int = 0) -> list[dict]:
+def coverage(
+    *,
+    features: Sequence[int] = FEATURES,
+    bits: Sequence[int] = BITS,
+    layers: Sequence[str] = LAYERS,
+    networks: int = 20_000,
+    seed: int = 0,
+) -> list[dict]:
     """Share of simulated networks inside the predicted 95 % interval of their distortion, and beyond either end.
 
     Shared covariance, unequal priors; each network's distortion is the exact one of W + E.
@@ -35,7 +42,8 @@ def coverage(*, features=FEATURES, bits=BITS, layers=LAYERS, networks: int = 20_
                     "bits": record.bits,
                     "law": record.provenance["interval_law"],
                     "networks": networks,
-                    "inside": float(np.mean((one >= low) & (one <= high))),
+                    "inside": (inside := float(np.mean((one >= low) & (one <= high)))),
+                    "inside_standard_error": float(np.sqrt(inside * (1 - inside) / networks)),
                     "below": float(np.mean(one < low)),
                     "above": float(np.mean(one > high)),
                     "predicted_sd": record.interval_sources["network"],

@@ -18,12 +18,13 @@ from simulate.experiments import hypothesis_tests as tests
 from simulate.experiments.hypothesis_tests import Test
 from simulate.feature_models import gaussian
 from theory.calibration import calibrate, has_maximum
-from theory.error_model import ErrorModel, uniform
+from theory.error_model import ErrorModel, gain_and_residual, uniform
 from theory.expectation import mean_distortion
 from theory.integrals import logit_noise
+from theory.integrals.contrasts import MOST_RIVALS
 from theory.setting.checks import seed_of, widths
 from theory.setting.command_line import progress
-from theory.setting.error_law import independent_errors
+from theory.setting.error_law import SQUARE_VARIANCE, independent_errors
 from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.files import features_of
@@ -34,7 +35,7 @@ from theory.setting.schemes import Compressed, compress
 ALPHA = 0.05
 LABELS = 8  # sets of them drawn from the posteriors
 STRETCH = 1.1  # of the error variance, for its slope
-LARGEST = 128  # classes up to which features are held against Gaussian ones: beyond, the theory has no orthants
+LARGEST = MOST_RIVALS + 1  # classes up to which features are held against Gaussian ones: beyond, the theory has no orthants
 GAUSSIAN, MARGINS = "Gaussian features in each class", "Gaussian margins"
 COVARIANCES, BAYES = "equal covariances", "the layer is the Bayes rule"
 TRAINING = "features as in training"
@@ -45,6 +46,7 @@ WEIGHTS, ENTRIES, ROWS = (
     "errors independent between rows",
 )
 NOISE = "logit noise Gaussian given the features"
+TESTED = (GAUSSIAN, MARGINS, COVARIANCES, BAYES, TRAINING, UNIFORM, VARIANCE, WEIGHTS, ENTRIES, ROWS, NOISE)
 ASSUMED = {  # what the expected distortion is of, where it is not of the samples themselves
     GAUSSIAN: "of one Gaussian a class",
     MARGINS: "of one Gaussian a class",
@@ -90,7 +92,7 @@ def check(
         Records ``hypothesis``, ``bits``, ``distortion`` (expected, under the hypothesis), ``effect`` (its change, a fraction),
         ``effect_standard_error`` (of the finite sample, and of the one draw of errors that a layer is), ``statistic``,
         ``p_value`` (Holm-corrected over the tests of the features, or of the errors), ``holds`` (that p above 0.05),
-        ``sentence``; largest effect first. What these samples cannot tell is None, and the sentence says why.
+        ``sentence``; largest effect first. What these samples cannot tell is None.
 
     Raises:
         InputError: a bad file or bad options.
@@ -105,38 +107,54 @@ def check(
         raise InputError("training: expected features of the same layer, got other weights")
     z = features.features.astype(np.float64)
     problem, elsewhere = _fitted(features), None if others is None else _fitted(others)
-    rng = np.random.default_rng([seed, 1])
     of_features = {
         GAUSSIAN: tests.gaussian_features(z, features.labels),
         MARGINS: tests.gaussian_margins(z, features.labels, features.weights, features.bias),
-        COVARIANCES: tests.equal_covariances(z, features.labels, rng),
-        BAYES: tests.bayes_layer(z, features.labels, features.head_logits(), rng),
+        COVARIANCES: tests.equal_covariances(z, features.labels, stream(seed, COVARIANCES)),
+        BAYES: tests.bayes_layer(z, features.labels, features.head_logits(), stream(seed, BAYES)),
     }
     if others is not None:
         y, x = others.labels, others.features.astype(np.float64)
-        of_features[TRAINING] = tests.same_law(z, features.labels, x, y, rng)
-    rows, family = [], dict(of_features)
+        of_features[TRAINING] = tests.same_law(z, features.labels, x, y, stream(seed, TRAINING))
+    rows: list[tuple[dict[str, Any], Any]] = []
+    of_errors: dict[Any, Test | None] = {}
     for layer in progress(layers, what="checking", unit="width"):
-        of_errors = error_tests(layer, features, rng)
-        family |= {(name, layer.bits): test for name, test in of_errors.items()}
+        own = error_tests(layer, features, stream(seed, NOISE, layer.bits or 0))
+        of_errors |= {(name, layer.bits): test for name, test in own.items()}
         base = _Base(features, layer, seed)
         effects = _error_effects(base) | _feature_effects(base, problem, elsewhere)
-        for name in (*of_features, *of_errors):
+        for name in (*of_features, *own):
             assumed, effect = effects[name]
             record = {"hypothesis": name, "bits": layer.bits, "distortion": assumed}
-            record |= {"effect": effect and effect.change, "effect_standard_error": effect and effect.error}
+            record |= {
+                "effect": None if effect is None else effect.change,
+                "effect_standard_error": None if effect is None else effect.error,
+            }
             rows.append((record, name if name in of_features else (name, layer.bits)))
-    tested, corrected = {key: test for key, test in family.items() if test is not None}, {}
-    for of_the_features in (True, False):  # a verdict on the features does not depend on how many widths are asked
-        keys = [key for key in tested if (key in of_features) == of_the_features]
-        corrected |= dict(zip(keys, tests.holm(np.array([tested[key].p_value for key in keys])), strict=True))
+    tested = of_features | of_errors
+    # corrected apart: a verdict on the features does not depend on how many widths are asked
+    corrected = _corrected(of_features) | _corrected(of_errors)
     records = []
     for record, key in rows:
-        test = tested.get(key)
-        p = None if test is None else float(corrected[key])
-        record |= {"statistic": test and test.statistic, "p_value": p, "holds": None if p is None else p > ALPHA}
+        test, p = tested[key], corrected.get(key)
+        record |= {
+            "statistic": None if test is None else test.statistic,
+            "p_value": p,
+            "holds": None if p is None else p > ALPHA,
+        }
         records.append(record | {"sentence": _sentence(record, test)})
     return sorted(records, key=lambda record: -abs(record["effect"] or 0.0))
+
+
+def stream(seed: int, name: str, width: int = 0) -> np.random.Generator:
+    """The random numbers of each test, its own: what else is asked changes no number."""
+    return np.random.default_rng([seed, 1, TESTED.index(name), width])
+
+
+def _corrected(family: dict[Any, Test | None]) -> dict[Any, float]:
+    """Holm's p-values of one family; what could not be tested has none."""
+    p = {key: test.p_value for key, test in family.items() if test is not None}
+    return dict(zip(p, map(float, tests.holm(np.array(list(p.values())))), strict=True))
 
 
 def error_tests(layer: Compressed, features: Features, rng: np.random.Generator) -> dict[str, Test | None]:
@@ -215,11 +233,10 @@ def _over(layer: Compressed) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _without_gain(W: np.ndarray, layer: Compressed) -> tuple[np.ndarray, np.ndarray]:
-    """The gain alpha (K, 1) of the errors E on the weights, and E - alpha W."""
-    E, moment = layer.weights - W, _over(layer)
-    weight = moment(W**2)
-    alpha = np.where(weight > 0, moment(E * W) / np.where(weight > 0, weight, 1), 0.0)
-    return alpha, E - alpha * W
+    """The gain of the errors E on the weights of each step, and E - gain W."""
+    E = layer.weights - W
+    gain, _ = gain_and_residual(W, E, 1 if layer.granularity == "channel" else None)
+    return gain, E - gain * W
 
 
 def _error_effects(base: _Base) -> dict[str, tuple[float, Change | None]]:
@@ -237,7 +254,7 @@ def _error_effects(base: _Base) -> dict[str, tuple[float, Change | None]]:
     K, d = max(1, int(live.sum())), W.shape[1]
     rows, m = model.rows, K * d
     # of the mean square of m uniform errors; of their correlation with the weights, twice over; of their power in the logits
-    spread, tilt = np.sqrt(0.8 / m), 2 * float(np.sqrt(np.mean(power) / max(float(np.mean(weight)), 1e-300) / m))
+    spread, tilt = np.sqrt(SQUARE_VARIANCE / m), 2 * float(np.sqrt(np.mean(power) / max(float(np.mean(weight)), 1e-300) / m))
     off = np.sum(second**2) - np.sum(diagonal**2)
     joint = float(np.sqrt(2 * max(float(off), 0.0) / K) / max(float(diagonal.sum()), 1e-300))
     effects: dict[str, tuple[float, Change | None]] = {

@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.special import log_softmax
 
 from theory.calibration import calibrate, has_maximum
+from theory.setting.error_law import SQUARE_VARIANCE
 
 LEAST = 20  # samples of a class below which its law is not tested
 MOST = 5000  # values that the test of Shapiro and Wilk takes
@@ -226,10 +227,10 @@ def uniform_errors(scaled: np.ndarray) -> Test:
 
 
 def error_variance(scaled: np.ndarray) -> Test:
-    """The mean square of E/step (m,) over 1/12: the square of a uniform number has mean 1/12, variance 1/180."""
-    power = float(np.mean(scaled**2))
-    score = (power - 1 / 12) / np.sqrt(1 / 180 / len(scaled))
-    return Test(12 * power, float(2 * stats.norm.sf(abs(score))), "variance over step^2/12")
+    """The mean square of E/step (m,) over 1/12."""
+    power = 12 * float(np.mean(scaled**2))
+    score = (power - 1) / np.sqrt(SQUARE_VARIANCE / len(scaled))
+    return Test(power, float(2 * stats.norm.sf(abs(score))), "variance over step^2/12")
 
 
 def uncorrelated(errors: np.ndarray, weights: np.ndarray) -> Test | None:
@@ -273,12 +274,12 @@ def independent_entries(errors: np.ndarray, second: np.ndarray) -> Test | None:
 def gaussian_noise(scaled: np.ndarray, features: np.ndarray, rng: np.random.Generator) -> Test | None:
     """Shapiro and Wilk's W of the noise e'z/|z| that rows of errors (K, d) make of one of the features drawn for each row: its
     shape alone, whatever its mean and variance."""
+    features = features[np.any(features != 0, axis=1)]  # a feature of 0 has no noise
     scaled = scaled[:MOST]
-    z = features[rng.integers(len(features), size=len(scaled))]
-    norms = np.linalg.norm(z, axis=1)
-    if len(scaled) < 4 or norms.min() == 0:
+    if len(scaled) < 4 or not len(features):
         return None
-    noise = np.sum(scaled * z, 1) / norms
+    z = features[rng.integers(len(features), size=len(scaled))]
+    noise = np.sum(scaled * z, 1) / np.linalg.norm(z, axis=1)
     test = stats.shapiro((noise - noise.mean()) / max(noise.std(), 1e-300))
     return Test(float(test.statistic), float(test.pvalue), "Shapiro and Wilk's W")
 

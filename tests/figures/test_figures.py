@@ -49,6 +49,7 @@ def test_holding_counts_by_holm():
     empty = compare.row(_cell("distortion", "exact"), 0.0, 0.0, 0.0)
     assert empty["z"] is None
     assert compare.shortened([*_rows([3.0, 4.0]), empty])[0]["rows"] == 3
+    assert compare.holding([compare.row(_cell("flip_rate", "exact"), 0.05, 0.0, 0.0)]) == (0, 1)  # it saw nothing
 
 
 def test_z_is_simulation_minus_theory():

@@ -7,12 +7,14 @@ import pytest
 
 from simulate import run
 from simulate.generator import synthetic
+from simulate.samplers.integer_sums import EACH
 from simulate.sampling.blocks import BLOCK
 from simulate.sampling.paired_counting import count_known
 from tests.support.problems import random_problem
 from theory.prediction import predict
 from theory.setting.error_law import uniform_errors
 from theory.setting.errors import InputError
+from theory.setting.problem import Problem
 from theory.setting.schemes import compress
 
 
@@ -131,3 +133,27 @@ def test_the_errors_of_random_integer_layers_are_their_spread():
     ask["errors"] = "actual"
     (known,) = run(problem, **ask)
     assert (records[0].standard_error or 0.0) > 2 * (known.standard_error or 0.0)
+
+
+def test_networks_that_change_nothing_are_the_units_of_the_bound():
+    """Integer layers of far classes: nothing changes, and the bound counts networks, which are independent, not their
+    samples."""
+    far = Problem(
+        weights=np.array([[1.0, 0], [-1, 0]]),
+        bias=np.zeros(2),
+        priors=np.full(2, 0.5),
+        means=np.array([[6.0, 0], [-6, 0]]),
+        covariances=np.eye(2),
+        feature_range=np.array([-10.0, 10]),
+    )
+    (record,) = run(far, scheme="integer", bits=[8], activation_bits=8, errors="expected", n=65_536)
+    assert record.interval[1] == pytest.approx(-np.log(0.05) / (65_536 / EACH), rel=1e-3)
+    (record,) = run(far, scheme="symmetric", bits=[8], errors="expected", networks=256)
+    assert record.interval[1] >= -np.log(0.05) / 65_536 * 0.999
+    assert any("independent draws" in warning for warning in record.warnings)
+
+
+def test_the_interval_of_integer_networks_is_its_standard_error(seed):
+    problem = synthetic(classes=2, features=8, separation=1.5, seed=seed)
+    (record,) = run(problem, scheme="integer", bits=[3], activation_bits=6, errors="expected", n=65_536, seed=seed)
+    assert record.interval[1] - record.interval[0] == pytest.approx(2 * 1.959964 * (record.standard_error or 0.0))

@@ -130,6 +130,30 @@ def test_pytorch_heads_with_large_biases(behind, make, seed):
     torch.testing.assert_close(torch.from_numpy(opened.head.bias).float(), Net().linear.bias.data, rtol=0, atol=0)
 
 
+class Turned(nn.Module):
+    """A head W z' + b, whose weight is multiplied from the left."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(K, 432)), nn.Parameter(torch.randn(K, 1))
+
+    def forward(self, x):
+        return (torch.matmul(self.weight, x.flatten(1).T) + self.bias).T
+
+
+def test_a_head_turned_round_is_refused_in_a_line(make, seed):
+    with pytest.raises(InputError, match="outputs from another operation"):
+        open_torch(make(Turned), None, lambda channels: sample(seed))
+
+
+def test_outputs_that_hardly_differ_between_images_are_no_head(seed):
+    """A tanh near -1 on every image: no scale of the logits explains what is left of it."""
+    rng = np.random.default_rng(seed)
+    z, W = rng.standard_normal((32, d)), rng.standard_normal((1, d))
+    with pytest.raises(InputError, match="hardly differ between images"):
+        find_head([Linear(z, W)], np.tanh(z @ W.T - 12), "net")
+
+
 @pytest.mark.parametrize("several", ["tuple", "dict"])
 def test_of_several_outputs_the_one_as_wide_as_the_classes(several, make, seed):
     name = make(lambda: Net(several=several))

@@ -126,21 +126,40 @@ def test_p_values_are_those_of_scipy(seed):
     assert p_of(found[hypotheses.WEIGHTS]) == pytest.approx(float(np.asarray(pearsonr(E.ravel(), W.ravel()))[1]))
 
 
+def test_company_changes_no_number(seed):
+    """The same layer, asked alone or beside another width, has the same statistics."""
+    features = sample(random_problem(6, seed, K=4), 200, np.random.default_rng(seed))
+    alone, beside = (
+        {r["hypothesis"]: r["statistic"] for r in check(features, bits=bits, seed=seed) if r["bits"] == 4}
+        for bits in ([4], [3, 4])
+    )
+    assert alone == beside
+
+
+def test_features_of_zero_have_no_noise(seed):
+    """A third of the features are 0: the noise of the others is tested."""
+    rng = np.random.default_rng(seed)
+    z = np.abs(rng.standard_normal((300, 6))) * (np.arange(300) % 3 > 0)[:, None]
+    assert tests.gaussian_noise(rng.uniform(-0.5, 0.5, (12, 6)), z, rng) is not None
+    assert tests.gaussian_noise(rng.uniform(-0.5, 0.5, (12, 6)), 0 * z, rng) is None
+
+
 @pytest.mark.slow
 def test_p_values_are_corrected_in_two_families(seed):
     """The four tests of the features, whatever the widths; and six of the errors at each of two widths."""
     features = sample(random_problem(12, seed, K=5), 800, np.random.default_rng(seed))
     records = {(r["hypothesis"], r["bits"]): r["p_value"] for r in check(features, bits=[3, 8], seed=seed)}
-    rng, z, y = np.random.default_rng([seed, 1]), features.features, features.labels
+    z, y, stream = features.features, features.labels, hypotheses.stream
     of_features: dict = {
         hypotheses.GAUSSIAN: tests.gaussian_features(z, y),
         hypotheses.MARGINS: tests.gaussian_margins(z, y, features.weights, features.bias),
-        hypotheses.COVARIANCES: tests.equal_covariances(z, y, rng),
-        hypotheses.BAYES: tests.bayes_layer(z, y, z @ features.weights.T + features.bias, rng),
+        hypotheses.COVARIANCES: tests.equal_covariances(z, y, stream(seed, hypotheses.COVARIANCES)),
+        hypotheses.BAYES: tests.bayes_layer(z, y, z @ features.weights.T + features.bias, stream(seed, hypotheses.BAYES)),
     }
     of_errors: dict = {}
     for width in (3, 8):
-        found = hypotheses.error_tests(compress(features.weights, "symmetric", width), features, rng)
+        layer, rng = compress(features.weights, "symmetric", width), stream(seed, hypotheses.NOISE, width)
+        found = hypotheses.error_tests(layer, features, rng)
         of_errors |= {(name, width): test for name, test in found.items()}
     assert (len(of_features), len(of_errors)) == (4, 12)
     corrected: dict = {}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import theory.__main__
 from simulate.experiments.quantizers import scores
@@ -13,6 +14,7 @@ from theory.error_model import adapted, uniform
 from theory.prediction import predict
 from theory.setting.error_law import independent_errors
 from theory.setting.files import write_statistics
+from theory.setting.problem import Problem
 from theory.setting.schemes import Compressed, compress
 
 
@@ -81,3 +83,37 @@ def test_predicting_with_adapted_errors(seed, tmp_path, capsys):
     write_statistics(tmp_path / "s.npz", problem)
     assert code(theory.__main__, "predict", tmp_path / "s.npz", "--scheme", "affine", "--bits", 2, "--errors", "adapted") == 0
     assert "own_noise" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "question", [dict(scheme="prune", sparsity=0.5), dict(scheme="codebook", bits=[3]), dict(scheme="midrise", bits=[3])]
+)
+def test_adapted_errors_of_opposite_rows_are_tied(question, seed):
+    """A head about its mean row, whose two rows have opposite errors: the average over adapted errors, held against networks
+    drawn here, is twice that of independent rows."""
+    rng = np.random.default_rng(seed)
+    mean = 0.22 * rng.standard_normal(64)
+    problem = Problem(
+        weights=np.stack([mean, -mean]),
+        bias=np.zeros(2),
+        priors=np.full(2, 0.5),
+        means=np.stack([mean, -mean]),
+        covariances=np.eye(64),
+    )
+    (tied,), (alone,) = (predict(problem, errors="adapted", row_errors=which, **question) for which in ("tied", "independent"))
+    layer = compress(problem.weights, question["scheme"], *question.get("bits", []), **_options(question))
+    model = adapted(problem.weights, layer)
+    assert (list(model.group), list(model.sign[:, 0])) == ([0, 0], [1, -1])
+    deviation = model.rows[0, 0] * np.sqrt(12)
+    drawn = []
+    for _ in range(4000):
+        e = deviation * model.columns * (rng.random(64) - 0.5)
+        w = model.mean[0] + e
+        drawn.append(norm.sf(w @ mean / np.linalg.norm(w)) - norm.sf(np.linalg.norm(mean)))
+    error = np.hypot(np.std(drawn) / np.sqrt(len(drawn)), tied.numerical_error / 2)
+    assert abs(tied.distortion - np.mean(drawn)) < 4.5 * error
+    assert tied.distortion - alone.distortion > 0.3 * tied.distortion
+
+
+def _options(question: dict) -> dict:
+    return {name: value for name, value in question.items() if name not in ("scheme", "bits")}

@@ -244,7 +244,7 @@ def test_tied_rows_of_features_and_of_many_classes(layer, seed):
 def test_validity_speaks_of_coarse_steps_and_lonely_entries():
     problem = random_problem(64, 9)
     record = predict(problem, scheme="symmetric", bits=[2], errors="expected")[0]
-    (sentence,) = [warning for warning in record.warnings if "standard deviations of the weights" in warning]
+    (sentence,) = [warning for warning in record.warnings if "root mean square of the weights" in warning]
     said = float(sentence.split("would be ")[1].split(" ")[0])
     steps = margin_errors(independent_errors(compress(problem.weights, "symmetric", 2).steps))
     s = float(np.sqrt(np.mean(problem.weights**2)) / steps.steps[0, 0])  # below .2 the gain is not followed: see COARSEST
@@ -260,6 +260,8 @@ def test_validity_speaks_of_coarse_steps_and_lonely_entries():
     weights[1, 7] = 5 * np.abs(weights).max()
     record = predict(replace(problem, weights=weights), scheme="symmetric", bits=[6], errors="expected")[0]
     assert any("weights[1, 7] alone sets the step" in warning for warning in record.warnings)
+    (chosen,) = predict(replace(problem, weights=weights), scheme="optimal", bits=[3], errors="expected")
+    assert not any("alone sets the step" in warning for warning in chosen.warnings)  # that step was chosen
     assert predict(random_problem(64, 9), scheme="symmetric", bits=[6], errors="expected")[0].warnings == []
 
 

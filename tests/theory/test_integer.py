@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from simulate import measure, run
 from simulate.experiments import options_accuracy
@@ -112,13 +113,13 @@ def test_the_noise_of_the_inputs_is_correlated_across_classes(seed):
     problem = synthetic(classes=3, features=20, separation=2.5, seed=seed)
     problem = replace(problem, weights=np.stack([problem.weights[0], problem.weights[0], problem.weights[2]]))
     problem = replace(problem, bias=np.array([1.0, -1.0, 0.0]))
-    asked = question("integer", activation_bits=3)
-    subject, (layer,) = integer.actual(problem, compressed(asked, problem, [8]), 3, corrected=False)
+    asked = question("integer", activation_bits=6)
+    subject, (layer,) = integer.actual(problem, compressed(asked, problem, [8]), 6, corrected=False)
     noise = layer.weights[0] - layer.weights[1]
     np.testing.assert_allclose(noise[:-1], 0)
     d = problem.features
     law = subject.covariances  # pyright: ignore[reportAttributeAccessIssue]
-    step, _ = integer.input_grid(problem, 3)
+    step, _ = integer.input_grid(problem, 6)
     np.testing.assert_allclose(law[d : 2 * d, d : 2 * d] - law[:d, :d], step**2 / 12 * np.eye(d), atol=1e-12)
     np.testing.assert_allclose(law[:d, d : 2 * d], law[:d, :d])
 
@@ -158,13 +159,13 @@ def test_options_are_checked(options, named):
 def test_the_noise_of_both_is_the_derived_one(seed):
     """What the code makes of quantized inputs and of a corrected bias, against the formulas of derivations.arithmetic."""
     problem = synthetic(classes=4, features=7, separation=2.5, seed=seed)
-    asked = question("integer", activation_bits=4)
-    subject, (layer,) = integer.actual(problem, compressed(asked, problem, [3]), 4, corrected=False)
+    asked = question("integer", activation_bits=8)
+    subject, (layer,) = integer.actual(problem, compressed(asked, problem, [3]), 8, corrected=False)
     assert isinstance(subject, Problem)
     heads = layer.weights
-    What, step = heads[:, 7:14], integer.input_grid(problem, 4)[0]
+    What, step = heads[:, 7:14], integer.input_grid(problem, 8)[0]
     added = heads @ subject.covariances @ heads.T - What @ problem.covariances @ What.T
-    noisy = integer.noisy(problem, 4, corrected=True)
+    noisy = integer.noisy(problem, 8, corrected=True)
     np.testing.assert_allclose(noisy.covariances - problem.covariances, step**2 / 12 * np.eye(7), atol=1e-12)
     np.testing.assert_allclose(noisy.means, problem.means - problem.mean_feature)
     np.testing.assert_allclose(added, np.asarray(evaluate("input_noise")(step=step, w_w=What @ What.T)), rtol=1e-9, atol=1e-12)
@@ -231,3 +232,41 @@ def test_errors_of_random_layers_are_the_spread_over_seeds():
         spread = 1.96 * np.std([getattr(one, value) for one in records], ddof=1)
         said = np.mean([getattr(one, error) for one in records])
         assert least * said < spread < 1.6 * said, (value, spread, said)
+
+
+@pytest.mark.parametrize("errors", ["actual", "expected"])
+@pytest.mark.parametrize("constant", [0.0, 0.37])
+def test_inputs_that_hardly_vary_have_the_error_that_rounding_makes(errors, constant, seed):
+    """Sixteen inputs that vary, 32 that are constant (dead units) and 16 that vary by a fifth of a step: as simulated."""
+    rng, d = np.random.default_rng(seed), 64
+    sd = np.repeat([1.0, 0.0, 0.05], [16, 32, 16])
+    means = np.full((2, d), constant)
+    means[:, :16] = 4 + rng.normal(0, 0.35, (2, 16))
+    weights = 0.3 * rng.standard_normal((2, d))
+    weights[0, :16] += means[0, :16] - means[1, :16]
+    problem = Problem(
+        weights=weights,
+        bias=-(weights @ means.T).mean(1),
+        priors=np.full(2, 0.5),
+        means=means,
+        covariances=np.diag(sd**2),
+        feature_range=np.array([-0.5, 8.0]),
+    )
+    question: dict = dict(scheme="integer", bits=[6], activation_bits=5, errors=errors, seed=seed)
+    (said,), (seen,) = predict(problem, **question), run(problem, n=2**18, **question)
+    for name, error in (("flip_rate", seen.flip_rate_standard_error), ("distortion", seen.standard_error)):
+        gap, size = getattr(said, name) - getattr(seen, name), abs(getattr(seen, name))
+        assert abs(gap) < 4.5 * np.hypot(error or 0.0, 0.02 * size)
+
+
+def test_moments_of_rounding_are_those_counted(seed):
+    """Mean, slope and rest of rounded Gaussian features of any deviation, the uniform limit included."""
+    rng, step = np.random.default_rng(seed), 0.4
+    mean, sd = rng.uniform(-2, 2, (1, 60)), step * np.r_[0.0, np.geomspace(0.01, 1.5, 59)]
+    law = integer.rounded(mean, np.diag(sd**2), step)
+    z = mean + sd * norm.ppf((np.arange(40_000) + 0.5) / 40_000)[:, None]
+    u = step * np.rint(z / step)
+    np.testing.assert_allclose(law.shift[0], (u - z).mean(0), atol=4e-4 * step)
+    cross = np.mean((z - mean) * (u - u.mean(0)), 0)
+    np.testing.assert_allclose(law.slope * sd**2, cross, atol=1e-3 * step**2)
+    np.testing.assert_allclose(law.rest + law.slope**2 * sd**2, u.var(0), atol=2e-3 * step**2)

@@ -55,7 +55,9 @@ def test_shared_points_and_fewer_flips_change_no_mean(seed):
     heads = np.stack([problem.weights, compress(problem.weights, "symmetric", 3).weights])
     law = lines.law(heads, problem.bias, problem.means, contrasts.root(problem.covariances))
     alone, shared = (
-        lines.class_change([law], n=512, seeds=[(seed, r + 16 * together) for r in range(16)], together=together, walked=walked)
+        lines.class_change(
+            [lambda: law], n=512, seeds=[(seed, r + 16 * together) for r in range(16)], together=together, walked=walked
+        )
         for together, walked in ((1, 512), (3, 128))
     )
     for one, other in zip(alone, shared, strict=True):  # right, made, mended, flipped: (16, 1, 7)

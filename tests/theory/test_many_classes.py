@@ -9,6 +9,7 @@ from scipy.stats import chi2
 from scipy.stats import t as student
 
 from simulate import run
+from simulate.experiments.textbook import plain_mean
 from simulate.generator import synthetic
 from simulate.sampling.blocks import BLOCK
 from simulate.sampling.paired_counting import brute_force, count_known
@@ -18,7 +19,7 @@ from tests.support.statistical import rejected
 from theory import small_steps, statistics_variance
 from theory.budget import Budget
 from theory.integrals.line_averages import SETS
-from theory.integrals.orthant import SCRAMBLINGS, orthant
+from theory.integrals.orthant import SCRAMBLINGS
 from theory.prediction import predict
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
@@ -89,9 +90,9 @@ def test_counts_agree_with_theory_in_one_family(cells):
 
 @pytest.mark.slow
 def test_counts_agree_with_theory_up_to_a_hundred_classes(cells, seed):
-    """The whole family: 18 problems, K = 2 to 100, 154 layers, distortion and flips of each."""
+    """The whole family: every problem and layer, distortion and flips of each."""
     z = np.concatenate([scores(cells), scores(_cells(MORE, seed + 50))])
-    assert z.size >= 300
+    assert z.size == 2 * (45 + 119)
     assert rejected(z) == 0, np.abs(z).max()
 
 
@@ -160,8 +161,9 @@ def test_more_classes_than_features_go_along_lines(seed):
     ((before, _, distortion, flips),) = brute_force(problem, [What], n=400_000, seed=seed)
     noise = np.sqrt(flips / 400_000)
     assert abs(record.distortion - distortion) < 4.5 * noise + 2 * record.numerical_error
-    assert abs(record.flip_rate - flips) < 4.5 * noise + 0.02 * flips
-    assert record.risk_before == pytest.approx(before, abs=5e-3)
+    assert abs(record.flip_rate - flips) < 4.5 * np.hypot(noise, record.flip_rate_error / 2)
+    counted = np.sqrt(before * (1 - before) / 400_000)
+    assert abs(record.risk_before - before) < 4.5 * np.hypot(counted, record.risk_before_error / 2)
     (average,) = predicted(problem, scheme="symmetric", bits=[3], errors="expected", seed=seed)
     assert average.method == "line_average"
     (counted,) = run(problem, scheme="symmetric", bits=[3], errors="expected", n=400_000, seed=seed)
@@ -179,9 +181,10 @@ def test_equal_rows_go_to_the_lowest_class(seed):
     tied_after = replace(plain, bias=tied.bias)
     (back,) = known(tied_after, tied.weights[None])
     assert (back.before + back.distortion)[2] == pytest.approx(1, abs=1e-9)
-    ((_, after, distortion, _),) = brute_force(tied_after, [tied.weights], n=200_000, seed=seed)
-    assert (back.before + back.distortion) @ plain.priors == pytest.approx(after, abs=5e-3)
-    assert back.distortion @ plain.priors == pytest.approx(distortion, abs=5e-3)
+    ((_, after, distortion, flips),) = brute_force(tied_after, [tied.weights], n=200_000, seed=seed)
+    noise = np.hypot(np.sqrt(after * (1 - after) / 200_000), np.hypot(back.before_error, back.error) / 2)
+    assert abs((back.before + back.distortion) @ plain.priors - after) < 4.5 * noise
+    assert abs(back.distortion @ plain.priors - distortion) < 4.5 * np.hypot(np.sqrt(flips / 200_000), back.error / 2)
 
 
 @pytest.mark.slow
@@ -200,7 +203,8 @@ def test_equal_compressed_rows_by_orthants(seed):
     (change,) = known(tied, What[None], method="orthants", seed=seed)
     assert (change.before + change.distortion)[2] == pytest.approx(1, abs=1e-12)
     ((_, after, _, _),) = brute_force(tied, [What], n=200_000, seed=seed)
-    assert (change.before + change.distortion) @ tied.priors == pytest.approx(after, abs=5e-3)
+    noise = np.hypot(np.sqrt(after * (1 - after) / 200_000), np.hypot(change.before_error, change.error) / 2)
+    assert abs((change.before + change.distortion) @ tied.priors - after) < 4.5 * noise
 
 
 @in_float64
@@ -286,27 +290,11 @@ def test_expected_distortion_and_flips(averages):
 
 @pytest.mark.slow
 def test_spread_over_networks(averages, seed):
-    """1,024 networks of 4,096 samples a class: known to 5 %."""
+    """1,024 networks of 4,096 samples a class: known to 5 % (95 %)."""
     for problem, bits, record, _ in averages:
         question: dict = dict(scheme="symmetric", bits=[bits], errors="expected", per_channel=True, seed=seed)
         (counted,) = run(problem, n=1024 * 4096 * problem.classes, networks=1024, **question)
-        assert record.interval_sources["network"] == pytest.approx(counted.interval_sources["network"], rel=0.2)
-
-
-@in_float64
-def unconditional(problem, steps):
-    """|z|^2 replaced by its plain mean, independent of the logits: the textbook answer."""
-    total = 0.0
-    for k in range(problem.classes):
-        S, mu = problem.covariance(k), problem.means[k]
-        power = np.trace(S) + mu @ mu
-        others = np.delete(np.arange(problem.classes), k)
-        contrast = problem.weights[k] - problem.weights[others]
-        mean = contrast @ mu + problem.bias[k] - problem.bias[others]
-        clean = contrast @ S @ contrast.T
-        noise = power / 12 * (np.diag(steps[others] ** 2) + steps[k] ** 2)
-        total += problem.priors[k] * (orthant(mean, clean).value - orthant(mean, clean + noise).value)
-    return float(total)
+        assert record.interval_sources["network"] == pytest.approx(counted.interval_sources["network"], rel=4 * 0.05 / 2)
 
 
 @pytest.mark.slow
@@ -316,7 +304,7 @@ def test_mistakes_in_the_expected_distortion_are_seen(averages):
     for problem, bits, record, counted in averages:
         se = np.hypot(counted.standard_error, record.numerical_error / 2)
         steps = compress(problem.weights, "symmetric", bits, per_channel=True).steps[:, 0]
-        wrong["unconditional"] += abs(unconditional(problem, steps) - counted.distortion) > 4 * se
+        wrong["unconditional"] += abs(plain_mean(problem, steps[None])[0] - counted.distortion) > 4 * se
         halved = expected(problem, steps * np.sqrt(0.5)).distortion @ problem.priors
         wrong["correlated"] += abs(halved - counted.distortion) > 4 * se
         common = expected(problem, np.full_like(steps, steps.max())).distortion @ problem.priors
@@ -335,7 +323,8 @@ def test_statistics_source_is_the_sampling_spread(seed):
     records = [predicted(one, scheme="symmetric", bits=[3], seed=seed)[0] for one in fits]
     spread = np.var([one.distortion for one in records], ddof=1)
     said = np.mean([one.interval_sources["statistics"] ** 2 for one in records])
-    assert 16.3 < 39 * spread / said < 74.7  # chi2.ppf([5e-4, 0.9995], 39)
+    low, high = chi2.ppf([5e-4, 1 - 5e-4], 39)
+    assert low < 39 * spread / said < high
 
 
 def test_interval_of_networks_on_a_test_set(seed):
@@ -365,7 +354,9 @@ def test_many_classes_go_along_lines():
     (record,) = predicted(problem, scheme="symmetric", bits=[6])
     assert record.method == "lines"
     tally = count_known(problem, [compress(problem.weights, "symmetric", 6).weights], seed=0, first=0, last=2)
-    assert record.risk_before == pytest.approx(float(tally.wrong @ problem.priors) / (2 * BLOCK), abs=0.02)
+    before = float(tally.wrong @ problem.priors) / (2 * BLOCK)
+    known = np.hypot(np.sqrt(before * (1 - before) / (2 * BLOCK)), record.risk_before_error / 2)
+    assert abs(record.risk_before - before) < 4.5 * known
     counted = float(tally.flips[0] @ problem.priors) / (2 * BLOCK)
     noise = np.hypot(np.sqrt(counted / (2 * BLOCK)), record.flip_rate_error / 2)
     assert abs(record.flip_rate - counted) < 4.5 * noise

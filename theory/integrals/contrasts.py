@@ -21,7 +21,7 @@ from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 
 DOUBLE = 16  # classes up to which they are integrated in double precision
-MOST = 128  # classes beyond which orthants give way to lines
+MOST_RIVALS = 128  # contrasts of a class beyond which orthants give way to lines
 LEAST, DRAWN = 8, 1024  # pairs of networks a scrambling, at least and at most
 SOBOL = 2048  # entries of E up to which Sobol points serve
 INNER, FEW_INNER = 64, 16  # points of the orthants of a pair of networks; few where Sobol points do the better part
@@ -52,7 +52,7 @@ def roots(problem: Problem) -> list[np.ndarray]:
 def has_orthants(problem: Problem) -> bool:
     """Whether the K - 1 contrasts of the clean layer are linearly independent in every class, and not too many."""
     K = problem.classes
-    return min(MOST, problem.features) >= K - 1 and _independent(problem, problem.weights)
+    return min(MOST_RIVALS, problem.features) >= K - 1 and _independent(problem, problem.weights)
 
 
 def _independent(problem: Problem, weights: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 random ones, and single random networks.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,13 +10,13 @@ import numpy as np
 
 from theory.budget import DEFAULT, Budget
 from theory.integrals import lines
-from theory.integrals.contrasts import MOST, centred, root, roots
+from theory.integrals.contrasts import MOST_RIVALS, centred, root, roots
 from theory.integrals.orthant import SCRAMBLINGS, estimate
 from theory.setting.error_law import UniformErrors
 from theory.setting.problem import Problem
 
 SETS = 8  # of lines, each independent
-WALKED = 8  # lines of which one goes through all decisions, for the flips, where classes are more than MOST
+WALKED = 8  # lines of which one goes through all decisions, for the flips, where classes are more than MOST_RIVALS
 TOGETHER = 25  # classes that share points there
 
 
@@ -57,13 +58,16 @@ def along_lines(
 ) -> np.ndarray:
     """(4, sets, B, K): right, made, mended and flipped of the compressed layers (B, K, d); the more layers, the fewer lines."""
     K, heads = problem.classes, centred(np.concatenate([problem.weights[None], layers]))
-    least = 6 if K > MOST and len(heads) == 2 else 4  # there the distortion comes from them
+    least = 6 if K > MOST_RIVALS and len(heads) == 2 else 4  # there the distortion comes from them
     n = int(2 ** np.clip(np.round(np.log2(work / SETS / K**2 / len(heads))), least, 13))
     if problem.shared:
-        laws = [lines.law(heads, problem.bias, problem.means, root(problem.covariances))]
+        shared = lines.law(heads, problem.bias, problem.means, root(problem.covariances))
+        laws = [lambda: shared]
     else:
-        laws = [lines.law(heads, problem.bias, problem.means[[k]], one) for k, one in enumerate(roots(problem))]
-    many = K > MOST
+        nevers = np.array([lines.never(head, problem.bias) for head in heads])
+        own = functools.partial(lines.law, heads, problem.bias, nevers=nevers)
+        laws = [functools.partial(own, problem.means[[k]], one) for k, one in enumerate(roots(problem))]
+    many = K > MOST_RIVALS
     return lines.class_change(
         laws,
         n=n,
@@ -84,7 +88,7 @@ def random_lines(
     heads = lines.heads_of(centred(problem.weights), problem.bias, problem.means, factors)
     cost = 60 * K + 8 * d + d**2 / 30  # operations a line, with its part of the network
     networks = int(np.clip(budget.random_line_work / (SCRAMBLINGS * K * cost), 1, 2**14))
-    walked = -(-networks // WALKED) if K > MOST else networks
+    walked = -(-networks // WALKED) if K > MOST_RIVALS else networks
     sums, rounds = np.zeros((4, SCRAMBLINGS, K)), 0
     while rounds < budget.random_line_rounds:
         seeds = [(seed, 5, r, rounds) for r in range(SCRAMBLINGS)]

@@ -9,7 +9,7 @@ its rivals, drawn in proportion to its pairwise probability of error. Lines lie 
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -40,14 +40,16 @@ class Law(NamedTuple):
     gram: jax.Array
 
 
-def law(heads: np.ndarray, bias: np.ndarray, means: np.ndarray, root: np.ndarray) -> Law:
-    """The law of the logits of all heads (H, K, d) for classes of means (classes, d) and covariance root root' (d, d)."""
+def law(heads: np.ndarray, bias: np.ndarray, means: np.ndarray, root: np.ndarray, nevers: np.ndarray | None = None) -> Law:
+    """The law of the logits of all heads (H, K, d) for classes of means (classes, d) and covariance root root' (d, d);
+    ``nevers`` (H, K) is what :func:`never` says of each head, where it is known."""
     H, K, d = heads.shape
+    nevers = np.array([never(head, bias) for head in heads]) if nevers is None else nevers
     image = heads.reshape(H * K, d) @ root
     factor = np.asarray(np.linalg.qr(image.T, mode="r")).T if d > 2 * H * K else image
     factor = jnp.asarray(factor.reshape(H, K, -1))
     logits = np.moveaxis(heads @ means.T, -1, 0) + bias
-    return Law(np.where([never(head, bias) for head in heads], NEVER, logits), factor, factor @ factor[0].T)
+    return Law(np.where(nevers, NEVER, logits), factor, factor @ factor[0].T)
 
 
 def never(weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -164,16 +166,17 @@ def _class(own, mean, gram, images, pick, *, walked: int) -> tuple[jax.Array, ja
 
 
 def class_change(
-    laws: Sequence[Law], *, n: int, seeds: Sequence[tuple[int, ...]], together: int = 1, walked: int
+    laws: Sequence[Callable[[], Law]], *, n: int, seeds: Sequence[tuple[int, ...]], together: int = 1, walked: int
 ) -> np.ndarray:
     """(4, sets, B, K): averages over n lines a class of :func:`correctness`, and over ``walked`` of them of :func:`flips`,
     for each of the sets and each compressed head; ``walked`` 0 leaves out the flips.
 
     Args:
-        laws: one for all classes, or one a class. n: a power of two. seeds: one a set of points.
+        laws: what makes the one for all classes, or that of each class, which is gone when the class is done: K x K entries.
+        n: a power of two. seeds: one a set of points.
         together: classes of one law that share points; each group has them shifted at random.
     """
-    H, K, r = laws[0].factor.shape
+    H, K, r = laws[0]().factor.shape
     sets = len(seeds)
     if len(laws) > 1:
         together = 1
@@ -184,10 +187,10 @@ def class_change(
 
     @in_float64  # a switch of each thread
     def some_classes(k: int) -> None:
+        one = laws[min(k, len(laws) - 1)]()
         shifts = np.stack([np.random.default_rng([*seed, 2, k]).random(r + 1) for seed in seeds])
         for first in range(0, n, few):
             some = moved(points[first : first + few], jnp.asarray(shifts[None])).reshape(-1, r + 1)
-            one = laws[min(k, len(laws) - 1)]
             images = images_of(one.factor, some[:, :-1])
             for own in range(k, min(k + together, K)):
                 mean = jnp.asarray(one.means[own if len(laws) == 1 else 0])

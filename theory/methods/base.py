@@ -27,6 +27,7 @@ from theory.setting.schemes import Compressed
 
 T = TypeVar("T")
 MOST_CLASSES = 2048  # of a Gaussian problem: a gram of all logits for every layer
+MOST_COVARIANCES = 400  # classes with covariances of their own, of random layers: a gram of all logits for every class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ class Case:
     def error_model(self, layer: Compressed) -> ErrorModel:
         """Of a layer, for random errors: uniform ones, or adapted to its own."""
         if self.errors == "adapted":
-            return adapted(self.given.weights, layer)
+            return adapted(self.given.weights, layer, tied=self.tied)
         return uniform(self.given.weights, self.uniform_errors(layer))
 
     def pair(self) -> tuple[Pair, Margin]:
@@ -174,6 +175,9 @@ def refuses_kind(
         return "more than two classes" if many else "two classes"
     if many and case.given.classes > MOST_CLASSES:
         return f"at most {MOST_CLASSES} classes, whose pairs take K x K arrays; features themselves serve for any number"
+    own = isinstance(case.given, Problem) and not case.given.shared
+    if many and own and case.errors != "actual" and case.given.classes > MOST_COVARIANCES:
+        return f"at most {MOST_COVARIANCES} classes with covariances of their own; features themselves serve for any number"
     if not integers and case.question.activation_bits is not None:
         return "inputs that are not quantized"
     return None

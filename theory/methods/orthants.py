@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from theory.integrals.contrasts import DOUBLE, MOST, has_orthants, laws_of, orthants
+from theory.integrals.contrasts import DOUBLE, MOST_RIVALS, has_orthants, laws_of, orthants
 from theory.integrals.orthant import SCRAMBLINGS, estimate
 from theory.methods.base import Case, Method, refuses_kind
 from theory.methods.lines import enough, known_effect, line_averages
 
 FEWEST, MOST_POINTS = 2**7, 2**15  # points a scrambling
 
-NEEDS = f"at most {MOST + 1} classes, no more than features + 1, and linearly independent contrasts"
+NEEDS = f"at most {MOST_RIVALS + 1} classes, no more than features + 1, and linearly independent contrasts"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int64
 
 from theory.setting.schemes import Compressed
 
+SQUARE_VARIANCE = 4 / 5  # of 12 U^2, U uniform on +-1/2: its mean is 1
 NEAR = 2e-6  # of the largest weight of a row: what computing in float32 leaves between rows that are opposite
 
 

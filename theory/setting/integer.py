@@ -10,8 +10,10 @@ The clean layer reads z, the compressed one other inputs u: both together are on
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
 from theory.setting.errors import InputError
 from theory.setting.features import Features
@@ -20,6 +22,8 @@ from theory.setting.schemes import Compressed
 from theory.setting.schemes.uniform import affine_codes, affine_grid
 from theory.setting.stored_layer import products
 
+WIDE = 0.6  # standard deviation over step from which a rounded feature's error is uniform, independent: to 1e-3
+LEVELS = 6  # on either side of the mean of a narrower one: eight deviations
 CLIPPED = 1e-3  # of the law of a feature that is worth a sentence
 
 
@@ -65,7 +69,8 @@ def actual(
     subject: Problem | Features, layers: Sequence[Compressed], bits: int, corrected: bool
 ) -> tuple[Problem | Features, list[Compressed]]:
     """The layer of the inputs (z, u, 1) with its compressed weights; of features u are the inputs as quantized; of a problem
-    u = z + n, n independent of variance step^2/12 (inputs beyond the range are not clipped)."""
+    u = z + n, n independent of variance step^2/12; where a feature hardly varies beside the step what rounding makes of it
+    (:func:`rounded`). Inputs beyond the range are not clipped."""
     step, zero = input_grid(subject, bits)
     lifted = []
     for layer in layers:
@@ -93,16 +98,59 @@ def unrounded(problem: Problem, bits: int) -> tuple[Problem, np.ndarray]:
 
 def noisy(problem: Problem, bits: int, corrected: bool) -> Problem:
     """The clean layer on Gaussian inputs of mean and covariance of the quantized ones, less zbar where corrected."""
-    noise = input_grid(problem, bits)[0] ** 2 / 12 * np.eye(problem.features)
+    step, _ = input_grid(problem, bits)
     zbar = problem.mean_feature if corrected else np.zeros(problem.features)
-    means, bias = problem.means - zbar, problem.bias + problem.weights @ zbar
-    return replace(problem, means=means, covariances=problem.covariances + noise, bias=bias)
+    law = rounded(problem.means, problem.covariances, step)
+    means, bias = problem.means + law.shift - zbar, problem.bias + problem.weights @ zbar
+    return replace(problem, means=means, covariances=law.covariance(problem.covariances)[1], bias=bias)
+
+
+class Rounded(NamedTuple):
+    """What rounding to a step makes of Gaussian features: the mean of the error (M, d); the slope of the rounded feature in the
+    feature and the variance of what is left of it, (d,) where covariances are shared, else (M, d)."""
+
+    shift: np.ndarray
+    slope: np.ndarray
+    rest: np.ndarray
+
+    def covariance(self, S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of features of covariance S (..., d, d): Cov(z, u) and Cov(u), u the rounded ones."""
+        cross = S * self.slope[..., None, :]
+        own = cross * self.slope[..., :, None] + self.rest[..., None] * np.eye(S.shape[-1])
+        return cross, own
+
+
+def rounded(means: np.ndarray, covariances: np.ndarray, step: float) -> Rounded:
+    """Rounding of Gaussian features to the multiples of a step.
+
+    A feature that varies by WIDE steps or more has an error of mean 0 and variance step^2/12, independent of it; of one that
+    varies less the moments are summed over the levels near it (of a constant one the error is known).
+
+    Args:
+        means: (M, d). covariances: (d, d) shared, or (M, d, d).
+    """
+    variance = np.broadcast_to(np.diagonal(covariances, axis1=-2, axis2=-1), means.shape) / step**2
+    mean, sd = means / step, np.sqrt(np.maximum(variance, 0.0))
+    shift, slope, rest = np.zeros(means.shape), np.ones(means.shape), np.full(means.shape, 1 / 12)
+    narrow = sd < WIDE
+    if narrow.any():
+        m, s = mean[narrow][:, None], np.maximum(sd[narrow], 1e-9)[:, None]
+        levels = np.rint(m) + np.arange(-LEVELS, LEVELS + 1)
+        low, high = (levels - 0.5 - m) / s, (levels + 0.5 - m) / s
+        share = ndtr(high) - ndtr(low)
+        moment = s * (np.exp(-(low**2) / 2) - np.exp(-(high**2) / 2)) / np.sqrt(2 * np.pi)  # E[(z - m); this level]
+        first = np.sum(share * (levels - m), 1)
+        along = np.sum(moment * (levels - m), 1)
+        shift[narrow], slope[narrow] = first, np.where(sd[narrow] > 1e-9, along / s[:, 0] ** 2, 0.0)
+        spread = np.sum(share * (levels - m) ** 2, 1) - first**2
+        rest[narrow] = np.maximum(spread - (slope[narrow] * sd[narrow]) ** 2, 0.0)
+    if covariances.ndim == 2:  # one covariance serves all: their mean
+        slope, rest = slope.mean(0), rest.mean(0)
+    return Rounded(step * shift, slope, step**2 * rest)
 
 
 def clipped(problem: Problem, bits: int) -> float:
     """The largest share, over features and classes, of the Gaussian law of a feature beyond the range."""
-    from scipy.special import ndtr
-
     step, zero = input_grid(problem, bits)
     low, high = -(zero + 0.5) * step, (2**bits - 0.5 - zero) * step
     deviations = np.sqrt(np.stack([np.maximum(np.diagonal(problem.covariance(k)), 1e-300) for k in range(problem.classes)]))
@@ -126,22 +174,27 @@ def _lifted(subject: Problem | Features, step: float, zero: float, bits: int, or
         u = affine_codes(z, np.array(step), np.array(zero), bits) * step - origin
         return replace(subject, features=np.concatenate([z, u, np.ones((len(z), 1))], 1), weights=weights, bias=none)
 
-    def means(mu: np.ndarray) -> np.ndarray:
-        return np.concatenate([mu, mu - origin, np.ones((len(mu), 1))], 1)
-
-    def law(S: np.ndarray) -> np.ndarray:
-        noise = step**2 / 12 * np.eye(S.shape[-1])
-        both = np.concatenate([np.concatenate([S, S], -1), np.concatenate([S, S + noise], -1)], -2)
-        return np.pad(both, [(0, 0)] * (S.ndim - 2) + [(0, 1), (0, 1)])
+    def law(mu: np.ndarray, S: np.ndarray, of: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Means and covariances of (z, u - origin, 1); ``of`` is the covariance that each of the means has, where they are
+        fewer."""
+        if of is None:
+            made = rounded(mu, S, step)
+        else:
+            each = rounded(mu, S[of], step)
+            groups = [np.flatnonzero(of == k) for k in range(len(S))]
+            slope, rest = (
+                np.stack([x[g].mean(0) if len(g) else np.ones(x.shape[1]) for g in groups]) for x in (each.slope, each.rest)
+            )
+            made = Rounded(each.shift, slope, rest)
+        cross, own = made.covariance(S)
+        both = np.concatenate([np.concatenate([S, cross], -1), np.concatenate([cross.swapaxes(-1, -2), own], -1)], -2)
+        return {
+            "means": np.concatenate([mu, mu + made.shift - origin, np.ones((len(mu), 1))], 1),
+            "covariances": np.pad(both, [(0, 0)] * (S.ndim - 2) + [(0, 1), (0, 1)]),
+        }
 
     components = subject.components
     if components is not None:
-        components = replace(components, means=means(components.means), covariances=law(components.covariances))
-    return replace(
-        subject,
-        weights=weights,
-        bias=none,
-        means=means(subject.means),
-        covariances=law(subject.covariances),
-        components=components,
-    )
+        of = None if len(components.covariances) == len(components.classes) else components.classes
+        components = replace(components, **law(components.means, components.covariances, of))
+    return replace(subject, weights=weights, bias=none, components=components, **law(subject.means, subject.covariances))
