@@ -188,7 +188,7 @@ from theory.setting.errors import InputError
 p = simulate.synthetic(classes=2, features=4, separation=2.0)
 q = dict(scheme="symmetric")
 calls = {
-    "bits: expected a list": lambda: theory.predict(p, bits=3, **q),
+    "bits: expected a list": lambda: theory.predict(p, bits=2.5, **q),
     "bits: expected a whole number": lambda: theory.predict(p, bits=[3.5], **q),
     "seed": lambda: simulate.run(p, bits=[3], seed=-1, **q),
     "test_size": lambda: theory.predict(p, bits=[3], test_size=1e3, **q),
@@ -207,6 +207,7 @@ for named, call in calls.items():
         assert named in str(error) and len(str(error).splitlines()) == 1, (named, str(error))
     else:
         raise SystemExit(named + " was not refused")
+assert theory.predict(p, bits=3, **q)[0].bits == 3
 assert theory.predict(p, bits=np.array([3]), classes=np.array([0, 1]), **q)[0].bits == 3
 assert "predict" in dir(theory) and {"run", "fit", "measure"} <= set(dir(simulate))
 print("fine")
@@ -268,7 +269,7 @@ def test_check_and_measure_print(tmp_path, capsys):
 
 def test_help_shows_only_what_is_built():
     done = subprocess.run([sys.executable, "-m", "simulate", "--help"], capture_output=True, text=True, check=True)
-    assert "{synthetic,train,extract,fit,run,measure,check,compress,decompress,benchmark}" in done.stdout
+    assert "{synthetic,train,extract,linearize,fit,run,measure,check,compress,decompress,benchmark}" in done.stdout
 
 
 def test_an_unknown_benchmark_is_one_line(capsys):

@@ -8,6 +8,7 @@ import importlib
 _HOMES = {
     "predict": "theory.prediction",
     "bits": "theory.choose.width",
+    "allocate": "theory.choose.allocation",
     "Problem": "theory.setting.problem",
     "Features": "theory.setting.features",
 }

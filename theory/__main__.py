@@ -12,18 +12,22 @@ if __name__ == "__main__":
 
 from theory.setting.command_line import (
     Parser,
+    add_json,
     add_network,
     add_question,
     add_row_errors,
     add_seed,
+    fraction,
     network_of,
     positive,
     print_json,
+    print_table,
     question_of,
     run,
     show,
     whole_number,
 )
+from theory.setting.schemes import UNIFORM
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +67,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_seed(command)
     command.add_argument("--verbose", action="store_true", help="also the record of every width, and every warning")
     command.set_defaults(run=_bits)
+    _add_allocate(commands)
     return run(parser, argv)
+
+
+def _add_allocate(commands) -> None:
+    command = commands.add_parser(
+        "allocate",
+        help="bits for each layer of a network that lose least under a budget",
+        description="The width of each weight of a network that loses least, from the noise of its logits, under a budget of "
+        "stored bits per weight, or the fewest such bits that keep a loss.",
+    )
+    command.add_argument("noise", help="a noise file (.npz), from `simulate linearize`")
+    command.add_argument("--scheme", required=True, metavar="S", help=f"one of {', '.join(UNIFORM)}")
+    command.add_argument(
+        "--budget", type=positive, metavar="RATE", help="stored bits per weight, all side information included"
+    )
+    command.add_argument("--max-loss", type=fraction, metavar="LOSS", help="in its place: the loss that is allowed, a fraction")
+    command.add_argument(
+        "--bits", nargs="+", type=whole_number(1), metavar="B", help="widths tried for each weight (default 2 to 8)"
+    )
+    command.add_argument("--per-channel", action="store_true", help="one step per output channel instead of one per tensor")
+    command.add_argument("--temperature", type=positive, metavar="T", help="of the posteriors (default: fitted to the labels)")
+    command.add_argument("--confidence", type=fraction, default=0.95, help="of the interval (default 0.95)")
+    command.add_argument("--test-size", type=whole_number(1), metavar="N", help="the interval for a test set of N samples")
+    command.add_argument("--out", metavar="PLAN.json", help="where the plan goes")
+    add_seed(command)
+    add_json(command)
+
+    def work(a: argparse.Namespace) -> None:
+        from theory.choose.allocation import allocate
+
+        names = ("scheme", "budget", "max_loss", "temperature", "confidence", "test_size", "seed", "out")
+        options = {"per_channel": True} if a.per_channel else {}
+        options |= {"bits": a.bits} if a.bits else {}
+        found = allocate(a.noise, **{name: getattr(a, name) for name in names}, **options)
+        if a.json:
+            records = {name: found[name] and found[name].as_dict() for name in ("record", "uniform")}
+            print_json(found | records)
+            return
+        print(found["sentence"])
+        tensors = found["plan"]["tensors"]
+        print_table([{"weight": name, "bits": own["bits"]} for name, own in tensors.items()], ["weight", "bits"])
+        for warning in found["record"].warnings:
+            print(warning)
+
+    command.set_defaults(run=work)
 
 
 def _methods() -> str:

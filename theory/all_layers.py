@@ -16,15 +16,19 @@ from theory.effect import Draws
 from theory.integrals.decisions import wins
 from theory.integrals.orthant import estimate
 from theory.interval import Asked, interval
+from theory.setting.checks import whole
 from theory.setting.errors import InputError
+from theory.setting.files import given_plan
 from theory.setting.noise import Noise
 from theory.setting.plan import Plan, TensorPlan, network_plans
 from theory.setting.problem import decide
+from theory.setting.question import question
 from theory.setting.record import Record, class_fields, network_fields, version
 from theory.setting.schemes import SCHEMES
 from theory.setting.schemes.base import BREAKDOWN
-from theory.setting.schemes.uniform import Uniform
+from theory.setting.schemes.uniform import Uniform, affine_grid
 
+METHODS = ("logit_gain", "first_order")
 KAPPA = 1.2  # -ln g over v/V, seen on a ResNet-20 and a ResNet-44
 FIRST_ORDER = 0.2  # kappa v/V above which first order and gain no longer hold to a point
 
@@ -54,11 +58,11 @@ class Power(NamedTuple):
         return np.asarray(total)
 
 
-def error_power(noise: Noise, plan: Plan) -> Power:
-    """Of uniform errors in +-step/2 of the weights that a plan compresses.
+def error_power(noise: Noise, plan: Plan, activation_bits: int | None = None) -> Power:
+    """Of uniform errors in +-step/2 of the weights that a plan compresses, and of their inputs where these are rounded too.
 
     Raises:
-        InputError: a scheme without steps, groups, or a granularity that the file has no Gram of.
+        InputError: a scheme without steps, groups, or a granularity that the file has no Gram of; no inputs in the file.
     """
     T, place = len(noise.tensors), noise.tensors.indices("weight")
     by_scale = {scale: np.zeros(T) for scale in noise.grams}
@@ -76,6 +80,16 @@ def error_power(noise: Noise, plan: Plan) -> Power:
             ends = np.full((1, 1), noise.tensors.low[t]), np.full((1, 1), noise.tensors.high[t])
         step, _ = scheme.grid(*ends, tensor.bits, part)
         by_scale[scale][t] = float(step[0, 0]) ** 2 / 12
+    if activation_bits is None:
+        return Power(by_scale)
+    entering = noise.tensors.indices("input")
+    if not entering:
+        raise InputError("activation_bits: expected tensors of kind `input` in the noise file, which has none")
+    for name, t in entering.items():
+        if name in plan.tensors:
+            ends = np.full((1, 1), noise.tensors.low[t]), np.full((1, 1), noise.tensors.high[t])
+            step, _ = affine_grid(*ends, whole("activation_bits", activation_bits, 2, 17))
+            by_scale[""][t] = float(step[0, 0]) ** 2 / 12
     return Power(by_scale)
 
 
@@ -116,16 +130,37 @@ def predict_all_layers(
     noise: Noise,
     *,
     scheme: str,
-    bits: Sequence[int] | None,
+    bits: Sequence[int] | int | None,
     asked: Asked,
     temperature: float | None,
+    method: str | None = None,
     layers: Sequence[str] | None = None,
     layer_bits: Mapping[str, int] | None = None,
+    plan: Any = None,
     **options: Any,
 ) -> list[Record]:
     """The records of :func:`theory.predict` for a noise file."""
-    weights = noise.tensors.indices("weight")
-    plans = network_plans(weights, scheme, bits, layers=layers, layer_bits=layer_bits, options=options)
+    if method not in (None, *METHODS):
+        raise InputError(f"method: expected one of {', '.join(METHODS)} for a noise file, got {method!r}")
+    activation_bits = options.pop("activation_bits", None)
+    asked_of = question(scheme, **options)
+    if asked_of.bias or asked_of.bias_correction:
+        raise InputError("bias, bias_correction: expected none with a noise file, whose biases are held")
+    options, weights = asked_of.options, noise.tensors.indices("weight")
+    if plan is None:
+        plans = network_plans(weights, scheme, bits, layers=layers, layer_bits=layer_bits, options=options)
+    else:
+        plans = [given_plan(plan, weights, bits, layers, layer_bits, options)]
+    state = state_of(noise, temperature)
+    return [predicted(state, one, asked, method or METHODS[0], activation_bits) for one in plans]
+
+
+def state_of(noise: Noise, temperature: float | None) -> "State":
+    """The posteriors and decisions of a noise file, at a temperature or the likeliest for its labels.
+
+    Raises:
+        InputError: neither, or a decided class that is not followed.
+    """
     if not noise.labelled and temperature is None:
         raise InputError("labels: missing, expected in a noise file (or a --temperature in their place)")
     calibration = Calibration(temperature, 0.0) if temperature else calibrate(noise.logits, noise.labels)
@@ -135,11 +170,10 @@ def predict_all_layers(
     own = np.argmax(np.where(noise.candidates == decided[:, None], 1, 0), 1)
     if np.any(np.take_along_axis(noise.candidates, own[:, None], 1)[:, 0] != decided):
         raise InputError("candidates: expected the class that wins among them in every row")
-    state = _State(noise, followed, own, posterior, decided, calibration)
-    return [_record(state, plan, asked) for plan in plans]
+    return State(noise, followed, own, posterior, decided, calibration)
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """What all records of a noise file share."""
 
     noise: Noise
@@ -155,14 +189,31 @@ class _State(NamedTuple):
         among = np.take_along_axis(self.posterior, self.noise.candidates, 1)
         return np.take_along_axis(among, self.own[:, None], 1) - among
 
+    def contrasts(self, gram: np.ndarray) -> np.ndarray:
+        """(n, C) variances of the candidates' logits less that of the decided class, from (n, C, C)."""
+        gram = gram.astype(np.float64)
+        own = self.own[:, None]
+        variance = np.diagonal(gram, axis1=1, axis2=2)
+        shared = np.take_along_axis(gram, own[:, :, None], 1)[:, 0]
+        return np.maximum(variance + np.take_along_axis(variance, own, 1) - 2 * shared, 0.0)
 
-def _record(state: _State, plan: Plan, asked: Asked) -> Record:
+    def chances(self, covariance: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(n, C) with the gain: the chance that each candidate wins, and the lead of the decided class over it and its
+        deviation."""
+        gain = float(np.exp(-KAPPA * noise_ratio(self.noise, covariance)))
+        chance, _ = wins(gain * self.followed, np.sqrt(gain) * covariance, self.own, seed=seed)
+        lead = gain * (np.take_along_axis(self.followed, self.own[:, None], 1) - self.followed)
+        return chance.mean(0), lead, np.sqrt(np.sqrt(gain) * self.contrasts(covariance))
+
+
+def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], activation_bits: int | None = None) -> Record:
+    """The record of a plan."""
     noise, stake = state.noise, state.stake
     n, K = noise.logits.shape
-    power = error_power(noise, plan)
+    power = error_power(noise, plan, activation_bits)
     covariance = power.covariance(noise)
     ratio = KAPPA * noise_ratio(noise, covariance)
-    gain = float(np.exp(-ratio))
+    gain = float(np.exp(-ratio)) if method == "logit_gain" else 1.0
     chances, _ = wins(gain * state.followed, np.sqrt(gain) * covariance, state.own, seed=asked.seed)
     lost = estimate((chances * stake).sum(2).mean(1))
     flips = estimate(chances.sum(2).mean(1))
@@ -179,7 +230,7 @@ def _record(state: _State, plan: Plan, asked: Asked) -> Record:
     return Record(
         **network_fields(plan, *stored_bits(noise, plan)),
         errors="expected",
-        method="logit_gain",
+        method=method,
         risk_before=risk,
         risk_after=risk + D,
         distortion=D,
@@ -197,13 +248,15 @@ def _record(state: _State, plan: Plan, asked: Asked) -> Record:
             "noise": noise.provenance,
             "temperature": state.calibration.temperature,
             "gain": gain,
+            "noise_ratio": ratio / KAPPA,
+            "activation_bits": activation_bits,
             "test_size": asked.test_size,
             "seed": asked.seed,
         },
     )
 
 
-def _by_class(state: _State, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_class(state: State, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(K,) right decisions that are lost of each class, and those that are gained, over all images."""
     n, K = state.noise.logits.shape
     among = np.take_along_axis(state.posterior, state.noise.candidates, 1)
@@ -213,7 +266,7 @@ def _by_class(state: _State, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return lost, gained
 
 
-def _networks(state: _State, power: Power, gain: float, variance: float, flips: float) -> Draws:
+def _networks(state: State, power: Power, gain: float, variance: float, flips: float) -> Draws:
     """Single networks, as the common draws show them."""
     shifts = power.shifts(state.noise)
     if shifts is None:
@@ -224,7 +277,7 @@ def _networks(state: _State, power: Power, gain: float, variance: float, flips: 
     return Draws("common draws", lost, np.maximum(changed, np.abs(lost)), np.full(len(lost), variance))
 
 
-def _warnings(state: _State, ratio: float) -> list[str]:
+def _warnings(state: State, ratio: float) -> list[str]:
     sentences = []
     if ratio > FIRST_ORDER:
         sentences.append(

@@ -39,7 +39,7 @@ def predict(
     problem: Problem | Features | Noise | Path | str,
     *,
     scheme: str,
-    bits: Sequence[int] | None = None,
+    bits: Sequence[int] | int | None = None,
     errors: str | None = None,
     method: str | None = None,
     classes: Sequence[int] | None = None,
@@ -76,7 +76,7 @@ def predict(
             hypothesis of the papers.
         seed: of the quasi-random points behind the interval. budget: how much work.
         options: of the scheme, ``bias`` and ``bias_correction``, see :func:`theory.setting.question.question`; of noise
-            ``layers`` and ``layer_bits``, see :func:`theory.setting.plan.network_plans`.
+            ``layers`` and ``layer_bits``, see :func:`theory.setting.plan.network_plans`, or a ``plan`` or its file.
 
     Returns:
         One record per width. The interval covers the distortion that one network shows.
@@ -101,13 +101,13 @@ def predict(
     if isinstance(subject, Noise):
         for name, unmet in (
             ("errors", errors != "expected"),
-            ("method", method),
             ("classes", classes),
             ("row_errors", row_errors != "tied"),
         ):
             if unmet:
                 raise InputError(f"{name}: expected none with a noise file, which answers for expected errors of all classes")
-        return predict_all_layers(subject, scheme=scheme, bits=bits, asked=how, temperature=temperature, **options)
+        own: dict[str, Any] = dict(asked=how, temperature=temperature, method=method)
+        return predict_all_layers(subject, scheme=scheme, bits=bits, **own, **options)
     asked = question(scheme, **options)
     _check_subject(problem, subject, errors, temperature)
     given = asked.of(subject.restrict(classes))

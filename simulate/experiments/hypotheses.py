@@ -68,7 +68,7 @@ def check(
     features: Features | Path | str,
     *,
     scheme: str = "symmetric",
-    bits: Sequence[int] = (4,),
+    bits: Sequence[int] | int = (4,),
     per_channel: bool = False,
     classes: Sequence[int] | None = None,
     training: Features | Path | str | None = None,

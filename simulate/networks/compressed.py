@@ -7,27 +7,29 @@ other images see, so that one draw says as much of the mean as many networks.
 """
 
 import datetime
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, ndtri, softmax
+from scipy.special import ndtri, softmax
 
 from simulate.estimates import NORMAL_95, Decisions, counted
+from simulate.networks.disturbed import Disturbed, Replaced, input_grids, logits_of
 from simulate.networks.inputs import OPTIONS as IMAGE_OPTIONS
 from simulate.networks.inputs import Inputs, preprocessing_of, read_inputs
 from simulate.networks.jacobians import Weight, weights_of
 from simulate.networks.linearize import Division, division
 from simulate.networks.network import NAMES
 from simulate.networks.operations import Operation, Watch
+from simulate.networks.posteriors import Scale, fitted_scale
 from simulate.networks.torch_networks import TorchClassifier, open_classifier
 from theory.setting.checks import seed_of, share, whole
 from theory.setting.command_line import progress, say
 from theory.setting.errors import InputError
+from theory.setting.files import given_plan
 from theory.setting.plan import Plan, network_plans
 from theory.setting.problem import decide
 from theory.setting.question import question
@@ -36,9 +38,11 @@ from theory.setting.schemes import Compressed
 from theory.setting.schemes.base import BREAKDOWN
 
 STANDARD_ERROR = 0.003  # of the mean over errors, by default
-WIDEST = 7.0  # |log T - log of the logits' deviation| that is looked at
 FEWEST_DRAWS, MOST_DRAWS = 4, 4096
-SPATIAL = {"convolution", "transposed convolution"}
+OWN_OPTIONS = (
+    *("layers", "layer_bits", "plan", "activation_bits", "calibrate"),
+    *("standard_error", "output", "temperature", "labelled"),
+)
 
 
 def run_network(
@@ -46,7 +50,7 @@ def run_network(
     network: str,
     data: Path | str,
     scheme: str,
-    bits: Sequence[int] | None = None,
+    bits: Sequence[int] | int | None = None,
     checkpoint: Path | str | None = None,
     errors: str = "actual",
     split: str = "test",
@@ -65,8 +69,9 @@ def run_network(
         limit: only the first images of those that do not calibrate.
         networks: of expected errors so many networks drawn in the place of random signs; they also give the spread.
         seed: of the draws.
-        options: of the scheme; ``layers`` and ``layer_bits`` (:func:`theory.setting.plan.network_plans`); ``calibrate``, the
-            last images of the split, left out; ``standard_error`` of the mean over errors; ``output`` and preprocessing as
+        options: of the scheme; ``layers``, ``layer_bits`` (:func:`theory.setting.plan.network_plans`) or a ``plan``, or its
+            file; ``activation_bits``: inputs of compressed layers are rounded too; ``calibrate``, the last images of the
+            split, left out; ``standard_error`` of the mean over errors; ``output`` and preprocessing as
             :func:`simulate.extract`; ``unlabelled`` reads no label of these images: risks are those of the clean network's
             posteriors, calibrated on the images that calibrate or at a ``temperature``; with ``labelled`` the labels of so many
             of these images correct the rest.
@@ -80,10 +85,7 @@ def run_network(
     """
     if errors not in ("actual", "expected"):
         raise InputError(f"errors: expected one of actual, expected, got {errors!r}")
-    taken = {
-        name: options.pop(name, None)
-        for name in ("layers", "layer_bits", "calibrate", "standard_error", "output", "temperature", "labelled")
-    }
+    taken = {name: options.pop(name, None) for name in OWN_OPTIONS}
     blind = bool(options.pop("unlabelled", False))
     shaping = {name: options.pop(name) for name in list(options) if name in IMAGE_OPTIONS}
     asked = question(scheme, **options)
@@ -100,9 +102,14 @@ def run_network(
     images = division(len(inputs.images.labels), taken["calibrate"], limit)
     classifier = open_classifier(network, checkpoint, inputs.sample, inputs.classes, taken["output"])
     bench = bench_of(classifier, inputs, images.evaluated)
-    plans = network_plans(
-        bench.weights, scheme, bits, layers=taken["layers"], layer_bits=taken["layer_bits"], options=asked.options
-    )
+    if taken["activation_bits"] is not None:
+        width = whole("activation_bits", taken["activation_bits"], 2, 17)
+        bench = replace(bench, grids=input_grids(classifier, inputs, images, list(bench.weights), width))
+    layers, layer_bits = taken["layers"], taken["layer_bits"]
+    if taken["plan"] is None:
+        plans = network_plans(bench.weights, scheme, bits, layers=layers, layer_bits=layer_bits, options=asked.options)
+    else:
+        plans = [given_plan(taken["plan"], bench.weights, bits, layers, layer_bits, asked.options)]
     say(f"accuracy {np.mean(bench.before == bench.labels):.2%} on the first {images.evaluated} images")
     how = How(
         confidence=share("confidence", confidence),
@@ -125,17 +132,10 @@ class How(NamedTuple):
     seed: int
 
 
-class Scale(NamedTuple):
-    """The temperature of the clean network's posteriors, and the standard deviation of its logarithm."""
-
-    temperature: float
-    log_error: float
-
-
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """A network and the images it is run on: labels (n,), clean logits (n, K) and
-    decisions (n,), its weights by name."""
+    decisions (n,), its weights by name; of inputs that are rounded step, zero point and bits, by the weight that takes them."""
 
     classifier: TorchClassifier
     inputs: Inputs
@@ -145,10 +145,15 @@ class Bench:
     weights: dict[str, Weight]
     classes: int
     provenance: dict[str, Any]
+    grids: dict[str, tuple[float, float, int]] = field(default_factory=dict)
 
-    def logits(self, watch: "RandomSigns | None" = None) -> np.ndarray:
-        """(n, K) of all images, under a watch if one is given."""
-        return _logits(self.classifier, self.inputs, slice(0, len(self.labels)), watch)
+    def logits(self, plan: Plan, errors: "Mapping[str, torch.Tensor] | None" = None, seed: int = 0) -> np.ndarray:
+        """(n, K) of all images with the weights as they are, the inputs of a plan's layers rounded where they are to be, and
+        errors of weights shown with random signs where they are given."""
+        grids = {name: grid for name, grid in self.grids.items() if name in plan.tensors}
+        generator = torch.Generator().manual_seed(seed)
+        watch = Disturbed(self.classifier.model, errors or {}, grids, generator) if errors or grids else None
+        return logits_of(self.classifier, self.inputs, slice(0, len(self.labels)), watch)
 
     def compressed(self, plan: Plan) -> dict[str, Compressed]:
         """The weights of a plan, by name."""
@@ -158,7 +163,7 @@ class Bench:
         """The one network that a plan makes."""
         tensors = self.compressed(plan)
         with self.replaced({name: tensor.weights for name, tensor in tensors.items()}):
-            after = decide(self.logits())
+            after = decide(self.logits(plan))
         seen = Decisions(self.labels, self.before, after, list(range(self.classes)))
         return counted(seen, self.fields(plan, tensors), how.confidence, self.provenance)
 
@@ -167,7 +172,7 @@ class Bench:
         where so many are asked for (prediction-powered inference, Angelopoulos et al. 2023)."""
         tensors = self.compressed(plan)
         with self.replaced({name: tensor.weights for name, tensor in tensors.items()}):
-            after = decide(self.logits())
+            after = decide(self.logits(plan))
         n, rows = len(after), np.arange(len(after))
         posterior = softmax(self.clean / scale.temperature, 1)
         mean = np.sum(posterior * self.clean, 1, keepdims=True)
@@ -216,37 +221,43 @@ class Bench:
         breakdown = {kind: sum(tensor.rate_breakdown[kind] for tensor in tensors.values()) for kind in BREAKDOWN}
         return network_fields(plan, breakdown, sum(tensor.weights.size for tensor in tensors.values()))
 
-    def replaced(self, weights: Mapping[str, np.ndarray]) -> "_Replaced":
+    def replaced(self, weights: Mapping[str, np.ndarray]) -> Replaced:
         """The network with other values (rows, columns) of some weights, inside a ``with`` block."""
-        return _Replaced(self.classifier.model, {name: (self.weights[name], values) for name, values in weights.items()})
+        return Replaced(self.classifier.model, {name: (self.weights[name], values) for name, values in weights.items()})
 
     def expected(self, plan: Plan, how: How) -> Record:
         """The mean over independent uniform errors in +-step/2 of every entry."""
-        tensors = self.compressed(plan)
         afters: list[np.ndarray] = []
         most = MOST_DRAWS if how.networks is None else how.networks
-        for draw in progress(range(most), total=how.networks, what="draws", unit="draw"):
-            rng = np.random.default_rng([how.seed, draw])
-            errors = {name: rng.uniform(-0.5, 0.5, tensor.weights.shape) * tensor.steps for name, tensor in tensors.items()}
-            if how.networks is None:
-                afters.append(decide(self.logits(self.signs(errors, rng))))
-            else:
-                with self.replaced({name: self.weights[name].values + error for name, error in errors.items()}):
-                    afters.append(decide(self.logits()))
+        for logits in progress(self.drawn(plan, how, most), total=how.networks, what="draws", unit="draw"):
+            afters.append(decide(logits))
             if how.networks is None and len(afters) >= FEWEST_DRAWS:
                 losses = np.mean(np.array(afters) != self.labels, 1)
                 if losses.std(ddof=1) / np.sqrt(len(losses)) <= how.goal:
                     break
-        return self._averaged(np.array(afters), self.fields(plan, tensors), how)
+        return self._averaged(np.array(afters), self.fields(plan, self.compressed(plan)), how)
 
-    def signs(self, errors: Mapping[str, np.ndarray], rng: np.random.Generator) -> "RandomSigns":
-        """Shows every image the errors (rows, columns) with random signs of its own."""
-        model, added = self.classifier.model, {}
-        parameters = dict(model.named_parameters())
-        for name, error in errors.items():
-            values = torch.from_numpy(error).to(parameters[name].dtype)
-            added[name] = self.weights[name].rows.back(values, parameters[name]).contiguous()
-        return RandomSigns(model, added, torch.Generator().manual_seed(int(rng.integers(2**62))))
+    def drawn(self, plan: Plan, how: How, draws: int) -> Iterator[np.ndarray]:
+        """(n, K) logits of one draw of errors after the other: of networks drawn, or by random signs."""
+        tensors = self.compressed(plan)
+        for draw in range(draws):
+            rng = np.random.default_rng([how.seed, draw])
+            errors = {name: rng.uniform(-0.5, 0.5, tensor.weights.shape) * tensor.steps for name, tensor in tensors.items()}
+            if how.networks is None:
+                yield self.logits(plan, self.shaped(errors), int(rng.integers(2**62)))
+            else:
+                with self.replaced({name: self.weights[name].values + error for name, error in errors.items()}):
+                    yield self.logits(plan)
+
+    def shaped(self, errors: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        """Errors (rows, columns) shaped as the parameters are."""
+        parameters = dict(self.classifier.model.named_parameters())
+        return {
+            name: self.weights[name]
+            .rows.back(torch.from_numpy(error).to(parameters[name].dtype), parameters[name])
+            .contiguous()
+            for name, error in errors.items()
+        }
 
     def _averaged(self, afters: np.ndarray, fields: dict[str, Any], how: How) -> Record:
         """The record of draws of decisions (draws, n)."""
@@ -291,62 +302,6 @@ class Bench:
         )
 
 
-class _Replaced:
-    """Parameters with other values inside a ``with`` block; the old ones are back after it."""
-
-    def __init__(self, model: torch.nn.Module, weights: Mapping[str, tuple[Weight, np.ndarray]]):
-        self.parameters = dict(model.named_parameters())
-        self.weights = weights
-        self.kept: dict[str, torch.Tensor] = {}
-
-    def __enter__(self) -> None:
-        for name, (weight, values) in self.weights.items():
-            parameter = self.parameters[name]
-            self.kept[name] = parameter.detach().clone()
-            parameter.data.copy_(weight.rows.back(torch.from_numpy(values), parameter))
-
-    def __exit__(self, *_: object) -> None:
-        for name, values in self.kept.items():
-            self.parameters[name].data.copy_(values)
-
-
-class RandomSigns(Watch):
-    """Adds r * (E (s * x)) to every operation whose weight has errors E, r and s random signs of the output and input channels,
-    of each image and tensor its own; ``start`` draws them anew for a batch."""
-
-    def __init__(self, model: torch.nn.Module, errors: Mapping[str, torch.Tensor], generator: torch.Generator):
-        super().__init__(model, self._noisy)
-        self.errors, self.generator = errors, generator
-        self.images = 1
-        self.drawn: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def start(self, images: int) -> None:
-        self.images, self.drawn = images, {}
-
-    def _noisy(self, operation: Operation) -> torch.Tensor:
-        result, x, error = operation(), operation.inputs, self.errors.get(operation.tensor)
-        if error is None:
-            return result
-        axis = 1 if operation.kind in SPATIAL else -1
-        if operation.tensor not in self.drawn:
-            self.drawn[operation.tensor] = (self._signs(x.shape[axis]), self._signs(result.shape[axis]))
-        taken, given = (
-            _along(signs, like, axis) for signs, like in zip(self.drawn[operation.tensor], (x, result), strict=True)
-        )
-        return result + operation(x * taken, error.T if operation.turned else error, bias=False) * given
-
-    def _signs(self, channels: int) -> torch.Tensor:
-        return 2.0 * torch.randint(0, 2, (self.images, channels), generator=self.generator) - 1
-
-
-def _along(signs: torch.Tensor, like: torch.Tensor, axis: int) -> torch.Tensor:
-    """Signs (images, channels) as what multiplies a tensor whose channels lie on an axis; an image may be several rows."""
-    own = signs.repeat_interleave(len(like) // len(signs), 0).to(like.dtype)
-    shape = [1] * like.ndim
-    shape[0], shape[axis] = own.shape
-    return own.reshape(shape)
-
-
 def bench_of(classifier: TorchClassifier, inputs: Inputs, n: int) -> Bench:
     """The network run clean on the first n images, and its weights found."""
     operations: list[Operation] = []
@@ -360,7 +315,7 @@ def bench_of(classifier: TorchClassifier, inputs: Inputs, n: int) -> Bench:
     weights = weights_of(operations, classifier.model)
     if not weights:
         raise InputError(f"{classifier.name}: expected convolutions or linear layers, found none whose weight is a parameter")
-    logits = _logits(classifier, inputs, slice(0, n), None)
+    logits = logits_of(classifier, inputs, slice(0, n), None)
     labels, K = inputs.images.labels[:n], logits.shape[1]
     if labels.max() >= K:
         raise InputError(f"labels: expected 0 to {K - 1} for the {K} classes of {classifier.name}, got {labels.max()}")
@@ -384,24 +339,6 @@ def bench_of(classifier: TorchClassifier, inputs: Inputs, n: int) -> Bench:
     )
 
 
-def _logits(classifier: TorchClassifier, inputs: Inputs, part: slice, watch: RandomSigns | None) -> np.ndarray:
-    """(n, K) of the images of a part."""
-    found, size = [], inputs.batch_size
-    for first in range(part.start, part.stop, size):
-        images = inputs.batch(slice(first, min(first + size, part.stop)), classifier.channels)
-        with torch.inference_mode():
-            if watch is None:
-                logits = classifier.logits(images)
-            else:
-                watch.start(len(images))
-                with watch:
-                    logits = classifier.logits(images)
-        if not torch.isfinite(logits).all():
-            raise InputError(f"{classifier.name}: expected finite logits, got NaN or infinity from image {first} on")
-        found.append(logits.double().numpy())
-    return np.concatenate(found)
-
-
 def posterior_scale(bench: Bench, images: Division, temperature: float | None) -> Scale:
     """The temperature given, or the likeliest for the labels of the images that calibrate.
 
@@ -413,24 +350,5 @@ def posterior_scale(bench: Bench, images: Division, temperature: float | None) -
     total = len(bench.inputs.images.labels)
     if images.calibrating == total:
         raise InputError("calibrate: expected images to fit the temperature on, or a --temperature, got none")
-    logits = _logits(bench.classifier, bench.inputs, slice(images.calibrating, total), None)
-    return _fitted_scale(logits, bench.inputs.images.labels[images.calibrating :])
-
-
-def _fitted_scale(logits: np.ndarray, labels: np.ndarray) -> Scale:
-    """The temperature of least cross entropy, its error by the curvature in log T."""
-    logits = logits - logits.mean(1, keepdims=True)
-    rows, centre = np.arange(len(labels)), np.log(max(float(np.std(logits)), 1e-300))
-
-    def cost(log_temperature: float) -> float:
-        return -float(log_softmax(logits * np.exp(-log_temperature), 1)[rows, labels].sum())
-
-    found = float(np.asarray(minimize_scalar(cost, bounds=(centre - WIDEST, centre + WIDEST), method="bounded").x))
-    p = softmax(logits * np.exp(-found), 1)
-    variance = np.sum(p * logits**2, 1) - np.sum(p * logits, 1) ** 2  # Fisher's information of log T, times T^2
-    information = float(variance.sum()) * np.exp(-2 * found)
-    if abs(found - centre) > WIDEST - 0.01 or information <= 0:
-        raise InputError(
-            "calibrate: expected images whose labels fit a temperature, got too few or all right: give --temperature"
-        )
-    return Scale(float(np.exp(found)), 1 / np.sqrt(information))
+    logits = logits_of(bench.classifier, bench.inputs, slice(images.calibrating, total), None)
+    return fitted_scale(logits, bench.inputs.images.labels[images.calibrating :])

@@ -127,7 +127,7 @@ def _followed(classifier: TorchClassifier, inputs: Inputs, images: Division, dra
         grams[:, :, part], shifted[:, :, : len(weights), part] = gram, moved
     noise = np.random.default_rng([seed, 6]).standard_normal((draws, len(entering), n, K, 1))
     shifted[0, :, len(weights) :] = (_roots(grams[0, len(weights) :]) @ noise)[..., 0]
-    low, high = _ranges(classifier, inputs, slice(images.calibrating, None), list(entering))
+    low, high = input_ranges(classifier, inputs, slice(images.calibrating, None), list(entering))
     return Noise(
         logits=logits,
         labels=inputs.images.labels[:n],
@@ -163,7 +163,9 @@ def _roots(grams: np.ndarray) -> np.ndarray:
     return vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
 
 
-def _ranges(classifier: TorchClassifier, inputs: Inputs, part: slice, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def input_ranges(
+    classifier: TorchClassifier, inputs: Inputs, part: slice, names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """Least and largest entry of what enters the layers, over the images of a part, or all where it has none."""
     total = len(inputs.images.labels)
     indices = range(total)[part] or range(total)

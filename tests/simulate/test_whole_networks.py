@@ -1,6 +1,9 @@
 """All layers of a PyTorch network: Jacobians of every kind of operation against autograd, the noise file, and networks run."""
 
+import json
+import re
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -215,6 +218,55 @@ def test_no_label_of_the_evaluated_images_is_read(small, tmp_path):
     raw.tofile(path)
     (corrected,) = simulate.run(**options, **question, unlabelled=True, temperature=2.0, labelled=150)
     assert corrected.distortion == pytest.approx(known.distortion, abs=1e-9)  # all labels: the count itself
+
+
+def test_inputs_of_layers_are_rounded_by_hand(small, tmp_path):
+    """Weights and activations: one affine step on the range over the images that calibrate, clipped beyond; widths from a
+    plan's file."""
+    model, x, _, options = small
+    plan = {"scheme": "symmetric", "granularity": "tensor"}
+    plan |= {"tensors": {"conv.weight": {"bits": 5}, "head.weight": {"bits": 4}}}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (record,) = simulate.run(
+        **options, scheme="symmetric", plan=tmp_path / "plan.json", activation_bits=4, calibrate=50, errors="actual"
+    )
+
+    def rounded(values, seen):
+        low, high = min(float(seen.min()), 0.0), max(float(seen.max()), 0.0)
+        step = float(np.float32((high - low) / 15))
+        zero = np.rint(-low / step)
+        return step * (torch.clamp(torch.round(values / step) + zero, 0, 15) - zero)
+
+    changed = made(Small, 0)
+    changed.load_state_dict(model.state_dict())
+    for name, bits in (("conv", 5), ("head", 4)):
+        weight = getattr(changed, name).weight
+        layer = compress(weight.detach().double().numpy().reshape(len(weight), -1), "symmetric", bits)
+        weight.data = torch.from_numpy(layer.weights.reshape(weight.shape)).float()
+    with torch.no_grad():
+        features = torch.relu(changed.norm(changed.conv(rounded(x[:150], x[150:])))).mean((2, 3))
+        clean = torch.relu(model.norm(model.conv(x[150:]))).mean((2, 3))
+        after = changed.head(rounded(features, clean)).argmax(1).numpy()
+    assert record.flip_rate == pytest.approx(np.mean(after != decisions(model, x[:150])), abs=1.5 / 150)
+    assert record.plan == {"conv.weight": 5, "head.weight": 4}
+
+
+def test_the_commands_of_the_readme_run(small, tmp_path, monkeypatch, capsys):
+    """Those of the section on all layers, with another network."""
+    import simulate.__main__
+    import theory.__main__
+
+    text = (Path(simulate.__file__).parent / "networks" / "README.md").read_text()
+    commands = re.findall(r"^    python -m (\w+) (.*)$", text[text.index("## All layers") :], flags=re.MULTILINE)
+    assert len(commands) == 4
+    monkeypatch.chdir(tmp_path)
+    own = "--network small_networks:model --mean 0.5 --std 0.25"
+    for room, rest in commands:
+        words = rest.replace("--network resnet20 --checkpoint resnet20.th", own).replace("DIR", "data").split()
+        assert {"simulate": simulate.__main__, "theory": theory.__main__}[room].main(words) == 0, rest
+    printed = capsys.readouterr().out
+    assert "predicted loss" in printed
+    assert "logit_gain" in printed
 
 
 @pytest.mark.parametrize(

@@ -5,43 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.support.noise import C, n, noise_of
 from theory.all_layers import error_power, noise_ratio
 from theory.integrals.decisions import wins
 from theory.integrals.orthant import estimate
 from theory.prediction import predict
 from theory.setting.errors import InputError
 from theory.setting.files import read_noise, write_noise
-from theory.setting.noise import Noise, Tensors
 from theory.setting.plan import network_plans
 from theory.setting.precision import in_float64
-
-n, C = 200, 5
-
-
-def noise_of(seed: int, rank: int = 7) -> Noise:
-    """Three weights whose noise is partly common to all classes, no labels."""
-    rng = np.random.default_rng(seed)
-    factors = (rng.standard_normal((3, n, C, rank)) + rng.standard_normal((3, n, 1, rank))) * np.array([0.5, 1, 2])[
-        :, None, None, None
-    ]
-    top = np.array([0.4, 0.9, 0.3])
-    gram = factors @ factors.swapaxes(2, 3)
-    draws = np.einsum("tnkr,mtr->mtnk", factors, rng.standard_normal((200, 3, rank)))
-    return Noise(
-        logits=rng.normal(0, 2.5, (n, C)),
-        labels=np.full(n, -1),
-        candidates=np.tile(np.arange(C), (n, 1)),
-        tensors=Tensors(
-            names=("a", "b", "c"),
-            kinds=("weight",) * 3,
-            sizes=np.array([100, 400, 50]),
-            rows=np.array([10, 10, 10]),
-            low=-top,
-            high=0.5 * top,
-        ),
-        grams={"": gram, "_channel_symmetric": 0.1 * gram},
-        draws={"": draws, "_channel_symmetric": np.sqrt(0.1) * draws},
-    )
 
 
 @pytest.mark.parametrize("rank", [3, 7])
@@ -129,7 +101,7 @@ def test_where_first_order_ends_is_said(seed):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(bits=[3], scheme="prune"), "scheme: expected one with a step|bits: expected none"),
+        (dict(bits=[3], scheme="codebook", temperature=1.0), "scheme: expected one with a step"),
         (dict(bits=[3]), "labels: missing"),
         (dict(bits=[3], temperature=1.0, layers=["d"]), "layers: expected weights among a, b, c, got 'd'"),
         (dict(layer_bits={"a": 1}, temperature=1.0), "bits: expected 2 to 16"),
@@ -164,3 +136,22 @@ def test_a_wrong_noise_file_is_one_line(tmp_path, name, change, message):
     np.savez(tmp_path / "noise.npz", **arrays)
     with pytest.raises(InputError, match=message):
         read_noise(tmp_path / "noise.npz")
+
+
+def test_inputs_are_rounded_too(seed):
+    """The noise of a layer's input is added where its layer is compressed, at the step of its range."""
+    noise = noise_of(seed)
+    tensors = replace(noise.tensors, kinds=("weight", "weight", "input"), names=("a", "b", "b"))
+    mixed = replace(noise, tensors=tensors, draws={})
+    (plan,) = network_plans(["a", "b"], "symmetric", [4])
+    power = error_power(mixed, plan, 5).by_scale[""]
+    assert power[2] == pytest.approx((1.5 * 0.3 / 31) ** 2 / 12, rel=1e-6)
+    assert not error_power(mixed, plan).by_scale[""][2]
+    (only,) = network_plans(["a", "b"], "symmetric", [4], layers=["a"])
+    assert not error_power(mixed, only, 5).by_scale[""][1:].any()
+    weights, both = (
+        predict(mixed, scheme="symmetric", bits=[4], temperature=1.0, **extra)[0] for extra in ({}, {"activation_bits": 2})
+    )
+    assert both.flip_rate > weights.flip_rate
+    with pytest.raises(InputError, match="activation_bits: expected tensors of kind `input`"):
+        predict(noise, scheme="symmetric", bits=[4], temperature=1.0, activation_bits=4)

@@ -26,7 +26,7 @@ def bits(
     scheme: str | Sequence[str],
     max_loss: float,
     bits: Sequence[int] | None = None,
-    errors: str = "actual",
+    errors: str | None = None,
     confidence: float = 0.95,
     classes: Sequence[int] | None = None,
     test_size: int | None = None,

@@ -225,6 +225,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer-bits", nargs="+", type=_layer_width, metavar="NAME=B", help="of a network: widths of single weights"
     )
+    parser.add_argument("--plan", metavar="FILE.json", help="of a network: the width of every weight, from `theory allocate`")
 
 
 def _layer_width(text: str) -> tuple[str, int]:
@@ -237,7 +238,7 @@ def _layer_width(text: str) -> tuple[str, int]:
 
 def network_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What :func:`add_network` read, where it was given."""
-    given = {"layers": arguments.layers, "layer_bits": dict(arguments.layer_bits or [])}
+    given = {"layers": arguments.layers, "layer_bits": dict(arguments.layer_bits or []), "plan": arguments.plan}
     return {name: value for name, value in given.items() if value}
 
 

@@ -4,7 +4,7 @@ file, ``gram`` a noise file. Read, validated, written.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from theory.setting.archive import member_names, read_arrays, write_arrays
+from theory.setting.archive import check_place, check_readable, member_names, read_arrays, write_arrays, write_whole
 from theory.setting.checks import head, semi_definite, shaped
 from theory.setting.errors import InputError, in_short, listed
 from theory.setting.features import Features
 from theory.setting.noise import SCALES, Noise, Tensors
+from theory.setting.plan import Plan, plan_of
 from theory.setting.problem import Components, Problem, decide
 
 AGREEMENT = 0.999  # share of rows where W z + b must decide as the stored logits do
@@ -34,6 +35,7 @@ NOISE = (
     "fold",
     "provenance",
 )
+LARGEST_PLAN = 2**24  # bytes
 DEEPEST = 50  # levels of a provenance
 MOST_SAMPLES = 2**53  # of a class: what float64 counts
 ANY = "a problem, features or a file (.npz)"
@@ -173,6 +175,31 @@ def write_noise(path: Path | str, noise: Noise) -> None:
     arrays |= {f"draws{scale}": draws.astype(np.float16) for scale, draws in noise.draws.items()}
     arrays |= {"fold": np.array(noise.fold), "provenance": np.array(json.dumps(noise.provenance))}
     write_arrays(path, arrays, compressed=True)
+
+
+def read_plan(path: Path | str) -> Any:
+    """The JSON document of a plan (:func:`theory.setting.plan.plan_of`)."""
+    with _of_file(path):
+        existing = check_readable(path, "a plan, a JSON file", named=False)
+        if existing.stat().st_size > LARGEST_PLAN:
+            raise InputError(f"expected a plan of at most {LARGEST_PLAN} bytes, got {existing.stat().st_size}")
+        return read_json("plan", existing.read_text(encoding="utf-8", errors="replace"))
+
+
+def given_plan(plan: Any, names: Iterable[str], *others: Any) -> Plan:
+    """The plan of a document or of its file, for a network of these weights; ``others`` are options that say the same.
+
+    Raises:
+        InputError: such an option beside it, or a plan of another network.
+    """
+    if any(bool(other) for other in others):
+        raise InputError("plan: expected no widths, layers or options of a scheme beside it, got both")
+    return plan_of(read_plan(plan) if isinstance(plan, str | os.PathLike) else plan, names)
+
+
+def write_plan(path: Path | str, document: dict[str, Any]) -> None:
+    check_place(path, ".json")
+    write_whole(path, lambda file: file.write((json.dumps(document, indent=1) + "\n").encode()))
 
 
 def write_statistics(path: Path | str, problem: Problem) -> None:

@@ -37,6 +37,20 @@ class Plan:
 
     tensors: dict[str, TensorPlan]
 
+    def as_dict(
+        self, scheme: str, *, rate: float, fold: bool = False, provenance: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The plan of a network as the JSON document that a file holds."""
+        channel = any(tensor.options.get("per_channel") for tensor in self.tensors.values())
+        return {
+            "scheme": scheme,
+            "granularity": "channel" if channel else "tensor",
+            "fold": fold,
+            "tensors": {name: {"bits": tensor.bits} for name, tensor in self.tensors.items()},
+            "rate": rate,
+            "provenance": dict(provenance or {}),
+        }
+
     @property
     def layer(self) -> TensorPlan:
         """The plan of the last layer on its own."""
@@ -51,7 +65,7 @@ def layers_of(plans: list[Plan], weights: np.ndarray) -> list[Compressed]:
 def network_plans(
     names: Iterable[str],
     scheme: str,
-    bits: Sequence[int] | None,
+    bits: Sequence[int] | int | None,
     *,
     layers: Sequence[str] | None = None,
     layer_bits: Mapping[str, int] | None = None,
@@ -82,3 +96,35 @@ def network_plans(
             tensors[name] = TensorPlan(scheme=scheme, bits=own.get(name, width), options=dict(options or {}))
         plans.append(Plan(tensors=tensors))
     return plans
+
+
+def plan_of(document: Any, names: Iterable[str]) -> Plan:
+    """The plan that a JSON document holds, for a network of these weights.
+
+    Raises:
+        InputError: another document, a weight that the network has not, or one that it leaves out.
+    """
+    if not isinstance(document, Mapping) or not isinstance(document.get("tensors"), Mapping) or not document["tensors"]:
+        raise InputError("plan: expected an object with `scheme`, `granularity` and `tensors`, got another document")
+    names, given = list(names), document["tensors"]
+    for name in given:
+        if name not in names:
+            raise InputError(f"plan: expected weights among {listed(names, 30)}, got {name!r}: a plan of another network?")
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InputError(f"plan: expected all weights of the network, got none for {listed(missing)}")
+    tensors = {}
+    for name in names:
+        own = given[name]
+        if not isinstance(own, Mapping):
+            raise InputError(f"plan: {name}: expected an object with `bits`, got {own!r}")
+        scheme, granularity = (own.get(key, document.get(key)) for key in ("scheme", "granularity"))
+        if granularity not in ("tensor", "channel"):
+            raise InputError(f"plan: {name}: granularity: expected tensor or channel, got {granularity!r}")
+        options = {"per_channel": True} if granularity == "channel" else {}
+        options |= {"step": own["step"]} if "step" in own else {}
+        known = scheme_of(str(scheme))
+        width = None if own.get("bits") is None else widths(own["bits"])[0]
+        known.check_bits(width)
+        tensors[name] = TensorPlan(scheme=known.name, bits=width, options=options)
+    return Plan(tensors=tensors)

@@ -39,7 +39,7 @@ class Question:
         """Bits of the inputs, where they are integers too."""
         return self.options.get("activation_bits")
 
-    def plans(self, bits: Sequence[int] | None) -> list[Plan]:
+    def plans(self, bits: Sequence[int] | int | None) -> list[Plan]:
         """A plan for each width, the step of ``optimal`` still open.
 
         Raises:

@@ -1,0 +1,106 @@
+"""Bits for each layer: against every plan there is, sensitivities against differences, plans as files."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.support.noise import noise_of
+from theory.all_layers import error_power, predicted, state_of
+from theory.choose.allocation import Search, allocate
+from theory.interval import Asked
+from theory.prediction import predict
+from theory.setting.errors import InputError
+from theory.setting.precision import in_float64
+
+ASKED = Asked(confidence=0.95, test_size=None, seed=0)
+BITS = (2, 3, 4, 5, 6)
+
+
+def test_the_plan_is_near_the_best_of_all(seed, tmp_path):
+    noise = noise_of(seed)
+    found = allocate(noise, scheme="symmetric", budget=4.2, bits=BITS, temperature=1.0, seed=seed, out=tmp_path / "plan.json")
+    search = Search(state_of(noise, 1.0), "symmetric", BITS, {}, ASKED)
+    losses = {}
+    for widths in itertools.product(BITS, repeat=3):
+        bits = dict(zip("abc", widths, strict=True))
+        if search.rate(bits) <= 4.2:
+            losses[widths] = predicted(search.state, search.plan(bits), ASKED).distortion
+    assert found["record"].distortion <= 1.1 * min(losses.values())
+    assert found["record"].distortion <= found["uniform"].distortion
+    assert found["gap"] < 1e-6
+    assert found["rate"] <= 4.2
+    (again,) = predict(noise, scheme="symmetric", plan=tmp_path / "plan.json", temperature=1.0, seed=seed)
+    assert again.distortion == pytest.approx(found["record"].distortion, rel=1e-9)
+    assert again.rate == pytest.approx(found["rate"])
+    assert again.plan == {name: own["bits"] for name, own in found["plan"]["tensors"].items()}
+
+
+def test_the_smallest_rate_that_keeps_a_loss(seed):
+    noise = noise_of(seed)
+    found = allocate(noise, scheme="symmetric", max_loss=0.02, bits=BITS, temperature=1.0, seed=seed)
+    assert found["record"].distortion <= 0.02
+    tighter = allocate(noise, scheme="symmetric", budget=found["rate"] - 0.3, bits=BITS, temperature=1.0, seed=seed)
+    assert tighter["record"].distortion > 0.02
+
+
+@in_float64
+def test_sensitivities_are_the_slopes_of_the_loss(seed):
+    """At small noise, where the pairwise bound is near the chance: within 15 % of a difference of the loss itself."""
+    noise = noise_of(seed)
+    search = Search(state_of(noise, 1.0), "symmetric", BITS, {}, ASKED)
+    bits = dict.fromkeys("abc", 5)
+    slopes, loss = search.sensitivities(bits), search.record(bits).distortion
+    for t in range(3):
+        grams = noise.grams[""].copy()
+        grams[t] *= 1.05
+        other = Search(state_of(replace(noise, grams={"": grams}), 1.0), "symmetric", BITS, {}, ASKED)
+        variance = error_power(noise, search.plan(bits)).by_scale[""][t]
+        difference = (other.record(bits).distortion - loss) / (0.05 * variance)
+        assert slopes[t] == pytest.approx(difference, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "budget, max_loss: expected one of the two, got none"),
+        ({"budget": 4.0, "max_loss": 0.1}, "budget, max_loss: expected one of the two, got both"),
+        ({"budget": 1.5}, "budget: expected at least 2"),
+        ({"max_loss": 1e-9}, "max_loss: expected one that 6 bits for all keep"),
+        ({"budget": 4.0, "scheme": "codebook"}, "scheme: expected one with a step"),
+    ],
+)
+def test_what_cannot_be_allocated(options, message):
+    with pytest.raises(InputError, match=message):
+        allocate(noise_of(0), **{"scheme": "symmetric", "bits": BITS, "temperature": 1.0, **options})
+
+
+def document(granularity: str, **bits: int) -> str:
+    tensors = {name: {"bits": width} for name, width in bits.items()}
+    return json.dumps({"scheme": "symmetric", "granularity": granularity, "tensors": tensors})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "plan: expected an object with `scheme`"),
+        (document("tensor", a=3, d=3), "got 'd': a plan of another network"),
+        (document("tensor", a=3), "got none for b, c"),
+        (document("row", a=3, b=3, c=3), "granularity: expected tensor or channel"),
+        (document("tensor", a=3, b=3, c=1), "bits: expected 2 to 16"),
+        ("{", "plan: expected one JSON text"),
+    ],
+)
+def test_plans_that_cannot_serve(tmp_path, text, message):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        predict(noise_of(0), scheme="symmetric", plan=tmp_path / "plan.json", temperature=1.0)
+
+
+def test_a_tensor_may_have_a_granularity_of_its_own(tmp_path):
+    noise = noise_of(0)
+    own = {"a": {"bits": 3}, "b": {"bits": 4, "granularity": "channel"}, "c": {"bits": 3}}
+    (tmp_path / "plan.json").write_text(json.dumps({"scheme": "symmetric", "granularity": "tensor", "tensors": own}))
+    (record,) = predict(noise, scheme="symmetric", plan=tmp_path / "plan.json", temperature=1.0)
+    assert record.rate == pytest.approx((3 * 100 + 4 * 400 + 3 * 50 + 32 * (1 + 10 + 1)) / 550)
