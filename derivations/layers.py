@@ -1,4 +1,7 @@
-"""Rectifiers under noise: moments of rectified Gaussian pre-activations, and how much one rectifier shrinks what it passes.
+"""Noise of layers: what errors of a weight used at several positions do to a logit, and what rectifiers make of noise.
+
+To first order a logit moves by sum_p delta_p e'x_p, delta_p its slope in the output at position p and x_p what the weight meets
+there. The error e is the same at all positions, so their effects add before they are squared.
 
 A pre-activation u over inputs meets noise n, independent of it: rounding the weights of the layer before, or of an earlier one.
 The rectifier passes E[max(u + n, 0) | u], which follows max(u, 0) with a slope, its gain, that is below 1 by the first order of
@@ -9,12 +12,14 @@ import mpmath
 import sympy
 from sympy import Symbol, acos, atan, pi, sqrt
 
-from derivations.notation import Phi, m, phi, s
+from derivations.notation import Phi, m, phi, s, v
 from derivations.result import Identity, Numeric, Result, draw, evaluate
 
 rho = Symbol("rho", real=True)
 other = Symbol("other", positive=True)
 noise = Symbol("noise", positive=True)
+delta_1, delta_2 = sympy.symbols("delta_1 delta_2", real=True)
+x_11, x_12, x_22 = sympy.symbols("x_11 x_12 x_22", real=True)
 
 
 def _by_hand(mean, deviation):
@@ -145,4 +150,44 @@ rectifier_gain = Result(
         ),
         Numeric(text="it equals the least-squares slope by integration", sides=_gain_sides(formula)),
     ),
+)
+
+
+def _shared_steps(formula):
+    """Two positions and two entries of the weight: a sum of squares of the slopes in the entries, which are independent."""
+    e = sympy.symbols("e0:2", real=True)
+    x = [sympy.symbols(f"x{p}_0:2", real=True) for p in (1, 2)]
+    logit = sum(
+        (
+            d * sum(error * value for error, value in zip(e, row, strict=True))
+            for d, row in zip((delta_1, delta_2), x, strict=True)
+        ),
+        sympy.Integer(0),
+    )
+    variance = v * sum((sympy.diff(logit, error) ** 2 for error in e), sympy.Integer(0))
+
+    def inner(i: int, j: int):
+        return sum((a * b for a, b in zip(x[i], x[j], strict=True)), sympy.Integer(0))
+
+    inputs = {x_11: inner(0, 0), x_12: inner(0, 1), x_22: inner(1, 1)}
+    return (
+        Identity(text="two positions, two entries", left=formula.subs(inputs), right=variance),
+        Identity(
+            text="a position that meets the same twice counts four times, not twice",
+            left=formula.subs({delta_2: delta_1, x_12: x_11, x_22: x_11}),
+            right=4 * v * delta_1**2 * x_11,
+        ),
+    )
+
+
+shared_weight_noise = Result(
+    name="shared_weight_noise",
+    statement="variance of a logit under independent errors of variance v of a weight used at two positions: "
+    "v (delta_1^2 x_1'x_1 + 2 delta_1 delta_2 x_1'x_2 + delta_2^2 x_2'x_2) = v |J|^2, J = delta_1 x_1 + delta_2 x_2",
+    arguments=(v, delta_1, delta_2, x_11, x_12, x_22),
+    formula=v * (delta_1**2 * x_11 + 2 * delta_1 * delta_2 * x_12 + delta_2**2 * x_22),
+    assumptions=("errors independent from entry to entry, of one variance", "first order in the errors"),
+    kind="asymptotic (v -> 0, order v)",
+    source="a convolution's errors are common to all positions",
+    steps=_shared_steps,
 )

@@ -128,6 +128,11 @@ MISTAKES = {
     ],
     "union_bound": [lambda f: f / 2, lambda f: f**2 * 2],
     "bonferroni": [lambda f: f + laws.pairs, lambda f: f - laws.pairs],
+    "shared_weight_noise": [
+        lambda f: f.subs(layers.x_12, 0),
+        lambda f: f.subs(layers.delta_2, -layers.delta_2),
+        lambda f: 2 * f,
+    ],
     "rectified_mean": [lambda f: f.subs(m, -m), lambda f: f - m, lambda f: f.subs(s, 2 * s)],
     "rectified_square": [lambda f: f / 2, lambda f: f.subs(m, -m), lambda f: f + s**2],
     "rectified_product": [
