@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 
 from figures import (
     actual_errors,
+    all_layers,
     choices,
     compare,
     distortion,
@@ -54,6 +55,7 @@ FIGURES: dict[str, ModuleType] = {
         rate_distortion,
         choices,
         power,
+        all_layers,
     )
 }
 

@@ -99,7 +99,7 @@ def _add_allocate(commands) -> None:
         from theory.choose.allocation import allocate
 
         names = ("scheme", "budget", "max_loss", "temperature", "confidence", "test_size", "seed", "out")
-        options = {"per_channel": True} if a.per_channel else {}
+        options: dict[str, Any] = {"per_channel": True} if a.per_channel else {}
         options |= {"bits": a.bits} if a.bits else {}
         found = allocate(a.noise, **{name: getattr(a, name) for name in names}, **options)
         if a.json:

@@ -67,7 +67,7 @@ def model_rows(name: str, features: Features, *, seed: int = 0) -> list[dict[str
 
 
 def shipped_table(name: str) -> list[dict[str, Any]]:
-    """One of NAMES, of the networks named in the README."""
+    """A shipped table, by its name."""
     with (resources.files("simulate") / "data" / f"{name}.csv").open(encoding="utf-8") as file:
         return read_table(file)
 

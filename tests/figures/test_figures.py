@@ -24,6 +24,7 @@ from figures import (
 from figures.report import FIGURES, report
 from simulate.experiments.all_classes import shipped_classes
 from simulate.experiments.halves import COUNTS, shipped
+from theory.all_layers import FIRST_ORDER, KAPPA
 from theory.setting.errors import InputError
 
 
@@ -154,6 +155,24 @@ def test_the_tables_of_real_networks_are_whole():
     first = [one for one in table if one["model"] == table[0]["model"]]
     inside = np.mean([one["low"] <= one["distortion"] <= one["high"] for one in first])
     assert f"{inside:.0%} inside" in figure.axes[0].get_title()
+    plt.close(figure)
+
+
+def test_all_layers_draws_the_gain_that_was_sampled():
+    """The shipped table: where first order holds, predictions lie near what was sampled, and the gain is on its line."""
+    table, comparison = FIGURES["all_layers"].compute()
+    assert len(comparison) == 2 * len(table)
+    held = [one for one in table if KAPPA * one["noise_ratio"] <= FIRST_ORDER]
+    assert len(held) >= 8
+    for one in held:
+        assert abs(one["predicted"] - one["distortion"]) < 0.01
+        assert -np.log(one["sampled_gain"]) == pytest.approx(KAPPA * one["noise_ratio"], rel=0.25)
+    figure = FIGURES["all_layers"].draw(table)
+    lines = {line.get_label(): line for line in figure.axes[-1].lines}
+    np.testing.assert_allclose(
+        lines["ResNet-20, tensor"].get_ydata(),
+        [-np.log(one["sampled_gain"]) for one in table if one["granularity"] == "tensor"],
+    )
     plt.close(figure)
 
 

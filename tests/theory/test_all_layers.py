@@ -149,9 +149,8 @@ def test_inputs_are_rounded_too(seed):
     assert not error_power(mixed, plan).by_scale[""][2]
     (only,) = network_plans(["a", "b"], "symmetric", [4], layers=["a"])
     assert not error_power(mixed, only, 5).by_scale[""][1:].any()
-    weights, both = (
-        predict(mixed, scheme="symmetric", bits=[4], temperature=1.0, **extra)[0] for extra in ({}, {"activation_bits": 2})
-    )
+    question: dict = dict(scheme="symmetric", bits=[4], temperature=1.0)
+    (weights,), (both,) = predict(mixed, **question), predict(mixed, activation_bits=2, **question)
     assert both.flip_rate > weights.flip_rate
     with pytest.raises(InputError, match="activation_bits: expected tensors of kind `input`"):
         predict(noise, scheme="symmetric", bits=[4], temperature=1.0, activation_bits=4)

@@ -194,7 +194,7 @@ def given_plan(plan: Any, names: Iterable[str], *others: Any) -> Plan:
     """
     if any(bool(other) for other in others):
         raise InputError("plan: expected no widths, layers or options of a scheme beside it, got both")
-    return plan_of(read_plan(plan) if isinstance(plan, str | os.PathLike) else plan, names)
+    return plan_of(read_plan(plan) if isinstance(plan, str | Path) else plan, names)
 
 
 def write_plan(path: Path | str, document: dict[str, Any]) -> None:
