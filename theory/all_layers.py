@@ -19,7 +19,7 @@ from theory.interval import Asked, interval
 from theory.setting.checks import whole
 from theory.setting.errors import InputError
 from theory.setting.files import given_plan
-from theory.setting.noise import Noise
+from theory.setting.noise import Noise, noise_ratio
 from theory.setting.plan import Plan, TensorPlan, network_plans
 from theory.setting.problem import decide
 from theory.setting.question import question
@@ -117,15 +117,6 @@ def stored_bits(noise: Noise, plan: Plan) -> tuple[dict[str, int], int]:
     return breakdown, count
 
 
-def noise_ratio(noise: Noise, covariance: np.ndarray) -> float:
-    """v/V: mean variance of the logits about the mean logit of their image, over the mean square of the clean ones."""
-    C = covariance.shape[-1]
-    variance = np.trace(covariance, axis1=1, axis2=2) / C - covariance.sum((1, 2)) / C**2
-    followed = np.take_along_axis(noise.logits, noise.candidates, 1)
-    square = np.mean((followed - followed.mean(1, keepdims=True)) ** 2)
-    return float(variance.mean() / max(square, 1e-300))
-
-
 def predict_all_layers(
     noise: Noise,
     *,
@@ -184,6 +175,12 @@ class State(NamedTuple):
     calibration: Calibration
 
     @property
+    def kappa(self) -> float:
+        """-ln g over v/V: as the draws show it, or as it was seen on other networks."""
+        rates = self.noise.gain_rates
+        return KAPPA if rates is None else float(np.mean(rates))
+
+    @property
     def stake(self) -> np.ndarray:
         """(n, C) what is lost where a candidate wins: the posterior of the clean decision less its own."""
         among = np.take_along_axis(self.posterior, self.noise.candidates, 1)
@@ -200,7 +197,7 @@ class State(NamedTuple):
     def chances(self, covariance: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(n, C) with the gain: the chance that each candidate wins, and the lead of the decided class over it and its
         deviation."""
-        gain = float(np.exp(-KAPPA * noise_ratio(self.noise, covariance)))
+        gain = float(np.exp(-self.kappa * noise_ratio(self.followed, covariance)))
         chance, _ = wins(gain * self.followed, np.sqrt(gain) * covariance, self.own, seed=seed)
         lead = gain * (np.take_along_axis(self.followed, self.own[:, None], 1) - self.followed)
         return chance.mean(0), lead, np.sqrt(np.sqrt(gain) * self.contrasts(covariance))
@@ -212,7 +209,8 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
     n, K = noise.logits.shape
     power = error_power(noise, plan, activation_bits)
     covariance = power.covariance(noise)
-    ratio = KAPPA * noise_ratio(noise, covariance)
+    power_ratio = noise_ratio(state.followed, covariance)
+    ratio = state.kappa * power_ratio
     gain = float(np.exp(-ratio)) if method == "logit_gain" else 1.0
     chances, _ = wins(gain * state.followed, np.sqrt(gain) * covariance, state.own, seed=asked.seed)
     lost = estimate((chances * stake).sum(2).mean(1))
@@ -220,7 +218,7 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
     chance = chances.mean(0)
     D, F = float(lost.value), min(1.0, float(flips.value))
     by_image = (chance * stake).sum(1)
-    draws = _networks(state, power, gain, float(by_image.var() / n), F)
+    draws = _networks(state, power, gain, power_ratio, float(by_image.var() / n), F)
     ends, sources = interval(draws, D, 0.0, asked)
     made, mended = _by_class(state, chance)
     priors = state.posterior.mean(0)
@@ -242,13 +240,14 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
         numerical_error=float(lost.error),
         risk_before_error=0.0,
         flip_rate_error=float(flips.error),
-        warnings=_warnings(state, ratio),
+        warnings=_warnings(state, KAPPA * power_ratio),
         provenance={
             "by": f"theory.predict {version()}",
             "noise": noise.provenance,
             "temperature": state.calibration.temperature,
             "gain": gain,
-            "noise_ratio": ratio / KAPPA,
+            "noise_ratio": power_ratio,
+            "kappa": state.kappa,
             "activation_bits": activation_bits,
             "test_size": asked.test_size,
             "seed": asked.seed,
@@ -266,12 +265,15 @@ def _by_class(state: State, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return lost, gained
 
 
-def _networks(state: State, power: Power, gain: float, variance: float, flips: float) -> Draws:
-    """Single networks, as the common draws show them."""
+def _networks(state: State, power: Power, gain: float, ratio: float, variance: float, flips: float) -> Draws:
+    """Single networks, as the common draws show them, each with the gain that it was seen to have."""
     shifts = power.shifts(state.noise)
     if shifts is None:
         return Draws("unknown", np.zeros(1), np.array([flips]), np.array([variance]))
-    after = np.argmax(gain * state.followed + gain**0.25 * shifts, 2)
+    rates = state.noise.gain_rates
+    gains = np.full(len(shifts), gain) if rates is None or gain == 1 else np.exp(-np.maximum(rates, 0.0) * ratio)
+    gains = gains[:, None, None]
+    after = np.argmax(gains * state.followed + gains**0.25 * shifts, 2)
     lost = np.take_along_axis(np.broadcast_to(state.stake, shifts.shape), after[..., None], 2)[..., 0].mean(1)
     changed = (after != state.own).mean(1)
     return Draws("common draws", lost, np.maximum(changed, np.abs(lost)), np.full(len(lost), variance))
@@ -281,7 +283,7 @@ def _warnings(state: State, ratio: float) -> list[str]:
     sentences = []
     if ratio > FIRST_ORDER:
         sentences.append(
-            f"the noise is too strong for first order: kappa v/V = {ratio:.2f} is above {FIRST_ORDER}: the loss is likely "
+            f"the noise is too strong for first order: {KAPPA:g} v/V = {ratio:.2f} is above {FIRST_ORDER}: the loss is likely "
             "larger than this"
         )
     if state.noise.labelled and state.calibration.log_error and not has_maximum(state.calibration):

@@ -13,8 +13,8 @@ import numpy as np
 
 from simulate.experiments.halves import write_table
 from simulate.networks.compressed import Bench, How, bench_of
-from simulate.networks.inputs import preprocessing_of, read_inputs
-from simulate.networks.linearize import division, linearize
+from simulate.networks.inputs import division, preprocessing_of, read_inputs
+from simulate.networks.linearize import linearize
 from simulate.networks.network import NAMES
 from simulate.networks.torch_networks import open_classifier
 from theory.prediction import predict

@@ -19,9 +19,8 @@ from scipy.special import ndtri, softmax
 from simulate.estimates import NORMAL_95, Decisions, counted
 from simulate.networks.disturbed import Disturbed, Replaced, input_grids, logits_of
 from simulate.networks.inputs import OPTIONS as IMAGE_OPTIONS
-from simulate.networks.inputs import Inputs, preprocessing_of, read_inputs
+from simulate.networks.inputs import Division, Inputs, division, preprocessing_of, read_inputs
 from simulate.networks.jacobians import Weight, weights_of
-from simulate.networks.linearize import Division, division
 from simulate.networks.network import NAMES
 from simulate.networks.operations import Operation, Watch
 from simulate.networks.posteriors import Scale, fitted_scale

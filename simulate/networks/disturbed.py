@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from simulate.networks.inputs import Inputs
+from simulate.networks.inputs import Division, Inputs
 from simulate.networks.jacobians import Weight
-from simulate.networks.linearize import Division, input_ranges
 from simulate.networks.operations import Operation, Watch
 from simulate.networks.torch_networks import TorchClassifier
 from theory.setting.errors import InputError
@@ -80,6 +79,27 @@ def _along(signs: torch.Tensor, like: torch.Tensor, axis: int) -> torch.Tensor:
     shape = [1] * like.ndim
     shape[0], shape[axis] = own.shape
     return own.reshape(shape)
+
+
+def input_ranges(
+    classifier: TorchClassifier, inputs: Inputs, part: slice, names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest entry of what enters the layers, over the images of a part, or all where it has none."""
+    total = len(inputs.images.labels)
+    indices = range(total)[part] or range(total)
+    low, high = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
+
+    def note(operation: Operation) -> torch.Tensor:
+        if operation.tensor in low:
+            low[operation.tensor] = min(low[operation.tensor], float(operation.inputs.min()))
+            high[operation.tensor] = max(high[operation.tensor], float(operation.inputs.max()))
+        return operation()
+
+    for start in range(indices.start, indices.stop, inputs.batch_size):
+        images = inputs.batch(slice(start, min(start + inputs.batch_size, indices.stop)), classifier.channels)
+        with torch.inference_mode(), Watch(classifier.model, note):
+            classifier.logits(images)
+    return np.array(list(low.values())), np.array(list(high.values()))
 
 
 def input_grids(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from theory.setting.errors import InputError
 BATCH, LARGE_BATCH = 250, 32  # images; of more than LARGE pixels
 LARGE = 64 * 64
 LARGEST_SIDE = 2**14  # pixels
+CALIBRATION = 2000  # images by default, at most half of them
 TRIED = 32  # images on which the head is found
 OPTIONS = ("labels", "class_index", "mean", "std", "resize", "crop", "interpolation")
 
@@ -130,3 +131,22 @@ def _channel_numbers(name: str, given: Sequence[float] | None, otherwise: Sequen
     if values.size not in (1, 3) or not np.isfinite(values).all():
         raise InputError(f"{name}: expected one finite number or three, got {list(given or ())}")
     return values[:, None, None]
+
+
+class Division(NamedTuple):
+    """The first images of a split are evaluated, those from ``calibrating`` on calibrate."""
+
+    evaluated: int
+    calibrating: int
+
+
+def division(images: int, calibrate: int | None, limit: int | None) -> Division:
+    """How images are divided: the last ones calibrate, and all others or the first of them are evaluated.
+
+    Raises:
+        InputError: more to calibrate on than leave one.
+    """
+    last = min(CALIBRATION, images // 2) if calibrate is None else whole("calibrate", calibrate, 0)
+    if last >= images:
+        raise InputError(f"calibrate: expected fewer than the {images} images there are, got {last}")
+    return Division(images - last if limit is None else min(images - last, whole("limit", limit, 1)), images - last)

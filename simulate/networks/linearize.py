@@ -1,14 +1,14 @@
 """``simulate linearize``: what errors of every tensor of a real network do to its logits, to first order, image by image."""
 
 import datetime
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
-from simulate.networks.inputs import Inputs, preprocessing_of, read_inputs
+from simulate.networks.disturbed import Replaced, input_ranges, logits_of
+from simulate.networks.inputs import Division, Inputs, division, preprocessing_of, read_inputs
 from simulate.networks.jacobians import (
     MOST_JACOBIAN,
     Trace,
@@ -21,19 +21,20 @@ from simulate.networks.jacobians import (
     weights_of,
 )
 from simulate.networks.network import NAMES
-from simulate.networks.operations import Operation, Watch
 from simulate.networks.torch_networks import TorchClassifier, open_classifier
 from theory.setting.archive import check_place
 from theory.setting.checks import seed_of, whole
 from theory.setting.command_line import progress, say
 from theory.setting.errors import InputError
 from theory.setting.files import write_noise
-from theory.setting.noise import SCALES, Noise, Tensors
+from theory.setting.noise import SCALES, Noise, Tensors, noise_ratio
 from theory.setting.problem import decide
 from theory.setting.record import version
+from theory.setting.schemes import SCHEMES
+from theory.setting.schemes.uniform import MAX_ABS_PARTS, Uniform
 
 MOST_DRAWS = 4096
-CALIBRATION = 2000  # images by default, at most half of them
+REFERENCE_BITS, GAIN_IMAGES = 5, 64  # at which, and on how many images, the gain of each draw is seen
 ALL_CANDIDATES = 16  # classes up to which all logits are followed
 
 
@@ -81,25 +82,6 @@ def linearize(
     return noise
 
 
-class Division(NamedTuple):
-    """The first images of a split are evaluated, those from ``calibrating`` on calibrate."""
-
-    evaluated: int
-    calibrating: int
-
-
-def division(images: int, calibrate: int | None, limit: int | None) -> Division:
-    """How images are divided: the last ones calibrate, and all others or the first of them are evaluated.
-
-    Raises:
-        InputError: more to calibrate on than leave one.
-    """
-    last = min(CALIBRATION, images // 2) if calibrate is None else whole("calibrate", calibrate, 0)
-    if last >= images:
-        raise InputError(f"calibrate: expected fewer than the {images} images there are, got {last}")
-    return Division(images - last if limit is None else min(images - last, whole("limit", limit, 1)), images - last)
-
-
 def _followed(classifier: TorchClassifier, inputs: Inputs, images: Division, draws: int, seed: int) -> Noise:
     model, n = classifier.model.float(), images.evaluated
     for parameter in model.parameters():
@@ -127,6 +109,7 @@ def _followed(classifier: TorchClassifier, inputs: Inputs, images: Division, dra
         grams[:, :, part], shifted[:, :, : len(weights), part] = gram, moved
     noise = np.random.default_rng([seed, 6]).standard_normal((draws, len(entering), n, K, 1))
     shifted[0, :, len(weights) :] = (_roots(grams[0, len(weights) :]) @ noise)[..., 0]
+    rates = _gain_rates(classifier, inputs, weights, errors, logits, grams[0, : len(weights)])
     low, high = input_ranges(classifier, inputs, slice(images.calibrating, None), list(entering))
     return Noise(
         logits=logits,
@@ -142,6 +125,7 @@ def _followed(classifier: TorchClassifier, inputs: Inputs, images: Division, dra
         ),
         grams=dict(zip(SCALES, grams, strict=True)),
         draws=dict(zip(SCALES, shifted, strict=True)),
+        gain_rates=rates,
         provenance={
             "source": "linearize",
             "network": classifier.name,
@@ -157,31 +141,43 @@ def _followed(classifier: TorchClassifier, inputs: Inputs, images: Division, dra
     )
 
 
+def _gain_rates(
+    classifier: TorchClassifier,
+    inputs: Inputs,
+    weights: list[Weight],
+    errors: dict[str, torch.Tensor],
+    logits: np.ndarray,
+    grams: np.ndarray,
+) -> np.ndarray:
+    """(M,) -ln g_m over v/V of every draw, at REFERENCE_BITS a tensor: g_m = 1 + <q, a>/<a, a>, where a are the centred clean
+    logits of GAIN_IMAGES images and q is the even part of what the draw and its opposite do to them."""
+    scheme, n = SCHEMES["symmetric"], min(len(logits), GAIN_IMAGES)
+    assert isinstance(scheme, Uniform)  # it has a grid
+    ends = [(np.array([[w.values.min()]]), np.array([[w.values.max()]])) for w in weights]
+    steps = [float(scheme.grid(low, high, REFERENCE_BITS, MAX_ABS_PARTS)[0][0, 0]) for low, high in ends]
+    clean = logits[:n] - logits[:n].mean(1, keepdims=True)
+    covariance = np.tensordot(np.square(steps) / 12, grams[:, :n].astype(np.float64), 1)
+    ratio = noise_ratio(logits[:n], covariance)
+    rates = []
+    for m in range(errors[weights[0].name].shape[-1]):
+        even = -clean
+        for sign in (1.0, -1.0):
+            changed = {
+                w.name: (w, w.values + sign * step / 12**0.5 * errors[w.name][..., m].double().numpy())
+                for w, step in zip(weights, steps, strict=True)
+            }
+            with Replaced(classifier.model, changed):
+                even = even + logits_of(classifier, inputs, slice(0, n), None) / 2
+        even = even - even.mean(1, keepdims=True)
+        gain = 1 + float(np.sum(even * clean) / np.sum(clean**2))
+        rates.append(-np.log(max(gain, 1e-6)) / max(ratio, 1e-300))
+    return np.array(rates)
+
+
 def _roots(grams: np.ndarray) -> np.ndarray:
     """L with L L' = G for Grams (..., C, C), which single precision may leave without full rank."""
     values, vectors = np.linalg.eigh(grams.astype(np.float64))
     return vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
-
-
-def input_ranges(
-    classifier: TorchClassifier, inputs: Inputs, part: slice, names: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest entry of what enters the layers, over the images of a part, or all where it has none."""
-    total = len(inputs.images.labels)
-    indices = range(total)[part] or range(total)
-    low, high = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
-
-    def note(operation: Operation) -> torch.Tensor:
-        if operation.tensor in low:
-            low[operation.tensor] = min(low[operation.tensor], float(operation.inputs.min()))
-            high[operation.tensor] = max(high[operation.tensor], float(operation.inputs.max()))
-        return operation()
-
-    for start in range(indices.start, indices.stop, inputs.batch_size):
-        images = inputs.batch(slice(start, min(start + inputs.batch_size, indices.stop)), classifier.channels)
-        with torch.inference_mode(), Watch(classifier.model, note):
-            classifier.logits(images)
-    return np.array(list(low.values())), np.array(list(high.values()))
 
 
 def _chunk(

@@ -126,6 +126,7 @@ def test_p_values_are_those_of_scipy(seed):
     assert p_of(found[hypotheses.WEIGHTS]) == pytest.approx(float(np.asarray(pearsonr(E.ravel(), W.ravel()))[1]))
 
 
+@pytest.mark.slow
 def test_company_changes_no_number(seed):
     """The same layer, asked alone or beside another width, has the same statistics."""
     features = sample(random_problem(6, seed, K=4), 200, np.random.default_rng(seed))

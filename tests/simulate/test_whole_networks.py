@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from theory.all_layers import error_power
 from theory.setting.errors import InputError
 from theory.setting.files import read_noise
+from theory.setting.noise import noise_ratio
+from theory.setting.plan import network_plans
 from theory.setting.schemes import compress
 
 torch = pytest.importorskip("torch")
@@ -154,6 +157,51 @@ def test_the_noise_file_has_weights_inputs_and_draws(small, tmp_path, seed):
     for name, members in (("_channel_symmetric", slice(2, 4)), ("_channel_affine", slice(2, 4))):
         assert not noise.grams[name][members].any()
     assert not np.allclose(noise.grams["_channel_symmetric"][:2], noise.grams["_channel_affine"][:2])
+    np.testing.assert_allclose(back.grams[""], noise.grams[""], rtol=2e-5)
+    assert back.gain_rates is not None
+    np.testing.assert_allclose(back.gain_rates, noise.gain_rates)
+
+
+def test_the_gain_of_the_draws_is_that_of_networks_drawn(small, seed):
+    """-ln g over v/V at 5 bits a tensor, against pairs of networks W + E and W - E drawn here: slope of their mean logits in
+    the clean ones, both centred."""
+    model, x, _, options = small
+    noise = simulate.linearize(**options, calibrate=20, draws=64, seed=seed)
+    (plan,) = network_plans(noise.tensors.indices("weight"), "symmetric", [5])
+    ratio = noise_ratio(noise.logits[:64], error_power(noise, plan).covariance(noise)[:64])
+    rng, weights = np.random.default_rng(seed), {name: getattr(model, name).weight for name in ("conv", "head")}
+    kept = {name: weight.detach().clone() for name, weight in weights.items()}
+    clean, gains = noise.logits[:64] - noise.logits[:64].mean(1, keepdims=True), []
+    with torch.no_grad():
+        for _ in range(400):
+            E = {
+                name: torch.from_numpy(rng.random(tuple(w.shape)) - 0.5).float() * w.abs().max() / 15
+                for name, w in kept.items()
+            }
+            mean = np.zeros((64, K))
+            for side in (1, -1):
+                for name, weight in weights.items():
+                    weight.copy_(kept[name] + side * E[name])
+                mean += model(x[:64]).numpy() / 2
+            mean -= mean.mean(1, keepdims=True)
+            gains.append(-np.log(np.sum(mean * clean) / np.sum(clean**2)) / ratio)
+        for name, weight in weights.items():
+            weight.copy_(kept[name])
+    error = np.hypot(np.std(gains) / 20, np.std(noise.gain_rates) / 8)
+    assert abs(np.mean(gains) - np.mean(noise.gain_rates)) < 4.5 * error
+
+
+@pytest.mark.slow
+def test_the_gain_of_a_resnet_is_that_of_the_shipped_table(resnet_dir, cifar10_dir):
+    """kappa of 32 draws on 64 images, against what random signs showed on 500 images at 5 bits a tensor."""
+    from simulate.experiments.real import shipped_table
+
+    (row,) = (one for one in shipped_table("all_layers") if (one["granularity"], one["bits"]) == ("tensor", 5))
+    checkpoint = resnet_dir / "resnet20-12fca82f.th"
+    noise = simulate.linearize(network="resnet20", checkpoint=checkpoint, data=cifar10_dir, limit=64)
+    assert noise.gain_rates is not None
+    error = np.std(noise.gain_rates) / np.sqrt(32) + 0.05
+    assert abs(np.mean(noise.gain_rates) + np.log(row["sampled_gain"]) / row["noise_ratio"]) < 4.5 * error
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

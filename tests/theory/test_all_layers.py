@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from tests.support.noise import C, n, noise_of
-from theory.all_layers import error_power, noise_ratio
+from theory.all_layers import error_power
 from theory.integrals.decisions import wins
 from theory.integrals.orthant import estimate
 from theory.prediction import predict
 from theory.setting.errors import InputError
 from theory.setting.files import read_noise, write_noise
+from theory.setting.noise import noise_ratio
 from theory.setting.plan import network_plans
 from theory.setting.precision import in_float64
 
@@ -69,6 +70,23 @@ def test_the_record_of_a_noise_file(tmp_path, seed):
     assert low < record.distortion < high
 
 
+def test_draws_have_gains_of_their_own(seed):
+    """With gain rates the mean of them is kappa, and each draw shrinks by its own."""
+    noise = noise_of(seed)
+    rates = np.random.default_rng(seed).uniform(0.5, 3.0, 200)
+    (record,) = predict(replace(noise, gain_rates=rates), scheme="symmetric", bits=[3], temperature=1.5, seed=seed)
+    ratio = record.provenance["noise_ratio"]
+    assert record.provenance["kappa"] == pytest.approx(rates.mean())
+    assert record.provenance["gain"] == pytest.approx(np.exp(-rates.mean() * ratio))
+    variance = np.array([0.4, 0.9, 0.3]) ** 2 / 9 / 12
+    gains = np.exp(-rates * ratio)[:, None, None]
+    shifts = np.einsum("t,mtnk->mnk", np.sqrt(variance), noise.draws[""])
+    p, before, rows = noise.posterior(1.5), noise.logits.argmax(1), np.arange(n)
+    after = (gains * noise.logits + gains**0.25 * shifts).argmax(2)
+    single = np.mean(p[rows, before] - p[rows, after], 1)
+    assert record.interval_sources["network"] == pytest.approx(single.std(), rel=1e-6)
+
+
 def test_channels_take_their_own_gram(seed):
     """Steps a channel: the Gram whose rows are scaled with their range, at the step of a range of 1."""
     noise = noise_of(seed)
@@ -87,7 +105,7 @@ def test_common_noise_changes_no_decision(seed):
     common = replace(noise, grams={"": shared}, draws={})
     (record,) = predict(common, scheme="symmetric", bits=[3], temperature=1.0)
     assert record.flip_rate == 0
-    assert noise_ratio(common, shared.sum(0)) == pytest.approx(0, abs=1e-12)
+    assert noise_ratio(common.logits, shared.sum(0)) == pytest.approx(0, abs=1e-12)
 
 
 def test_where_first_order_ends_is_said(seed):
@@ -127,10 +145,11 @@ def test_what_a_noise_file_cannot_be_asked(options, message):
         ("tensor_names", lambda x: np.array(["a", "a", "b"]), "tensor_names: expected weights, each once"),
         ("tensor_low", lambda x: -x + 1, "tensor_low: expected at most tensor_high"),
         ("draws", lambda x: x[:1], "draws: expected shape"),
+        ("gain_rates", lambda x: x[:5], "gain_rates: expected one a draw"),
     ],
 )
 def test_a_wrong_noise_file_is_one_line(tmp_path, name, change, message):
-    write_noise(tmp_path / "noise.npz", noise_of(0))
+    write_noise(tmp_path / "noise.npz", replace(noise_of(0), gain_rates=np.ones(200)))
     arrays = dict(np.load(tmp_path / "noise.npz"))
     arrays[name] = change(arrays[name])
     np.savez(tmp_path / "noise.npz", **arrays)

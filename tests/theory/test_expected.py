@@ -13,6 +13,7 @@ from simulate.sampling.paired_counting import brute_force
 from tests.support.problems import exact_risk, random_problem
 from tests.support.samples import sample
 from tests.support.statistical import rejected
+from theory import validity
 from theory.error_model import uniform
 from theory.expectation import expected_distortion
 from theory.gaussian_quantizer import gaussian_gain, gaussian_moments, row_correlation
@@ -259,7 +260,12 @@ def test_validity_speaks_of_coarse_steps_and_lonely_entries():
     weights = problem.weights.copy()
     weights[1, 7] = 5 * np.abs(weights).max()
     record = predict(replace(problem, weights=weights), scheme="symmetric", bits=[6], errors="expected")[0]
-    assert any("weights[1, 7] alone sets the step" in warning for warning in record.warnings)
+    (sentence,) = [warning for warning in record.warnings if "weights[1, 7] alone sets the step" in warning]
+    without = weights.copy()
+    without[1, 7] = 0
+    v = [float(np.mean(compress(W, "symmetric", 6).steps ** 2)) / 6 for W in (without, weights)]
+    alone, kept = (expected_distortion(replace(problem, weights=weights), v=x, k4=0.0, k6=0.0) for x in v)
+    assert float(sentence.split("would be ")[1].split(" ")[0]) / record.distortion == pytest.approx(alone / kept, rel=0.1)
     (chosen,) = predict(replace(problem, weights=weights), scheme="optimal", bits=[3], errors="expected")
     assert not any("alone sets the step" in warning for warning in chosen.warnings)  # that step was chosen
     assert predict(random_problem(64, 9), scheme="symmetric", bits=[6], errors="expected")[0].warnings == []
@@ -276,6 +282,18 @@ def test_validity_speaks_of_a_mass_of_zeros(scheme, of_zero):
     v = float(np.mean(compress(problem.weights, scheme, 5).steps ** 2)) / 6
     plain, right = (expected_distortion(problem, v=x * v, k4=0.0, k6=0.0) for x in (1.0, (1 + of_zero) / 2))
     assert float(sentence.split("would be ")[1].split(" ")[0]) / record.distortion == pytest.approx(right / plain, rel=0.1)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_variance_of_errors_is_what_decisions_see_of_it(per_channel, seed):
+    """Errors put in, of a gain and a residual in the steps of each row, one row without a step: the residual's variance over
+    that of uniform ones, over the square of what the gain leaves of the weights."""
+    rng = np.random.default_rng(seed)
+    W = rng.standard_normal((6, 4000)) * np.array([1.0, 3, 0.2, 1, 2, 0])[:, None]
+    layer = compress(W, "symmetric", 4, per_channel=per_channel)
+    E = -0.3 * W + 0.5 * layer.steps * (rng.random(W.shape) - 0.5)
+    ratio = validity._variance_ratio(W, replace(layer, weights=W + np.where(layer.steps > 0, E, 0)))
+    assert ratio == pytest.approx(0.25 / 0.7**2, rel=0.03)
 
 
 def test_validity_speaks_of_rows_that_are_opposite():

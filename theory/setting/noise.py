@@ -78,6 +78,7 @@ class Noise:
             their range, so that independent errors of variance v give them the covariance v J J'.
         draws: by a name in SCALES, (M, T, n, C) first-order shifts under M common draws of errors of variance 1. Empty where
             there are none.
+        gain_rates: (M,) of each of these draws -ln g over v/V, g the gain of the mean logits that it shows; None where unknown.
         fold: whether batch norm is folded into the weights.
         provenance: where it comes from.
 
@@ -91,6 +92,7 @@ class Noise:
     tensors: Tensors
     grams: dict[str, np.ndarray]
     draws: dict[str, np.ndarray] = field(default_factory=dict)
+    gain_rates: np.ndarray | None = None
     fold: bool = False
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -114,6 +116,12 @@ class Noise:
             if draws.ndim != 4 or draws.shape[1:] != (T, n, C) or len(draws) < 2:
                 raise InputError(f"draws{scale}: expected shape (M, {T}, {n}, {C}), M at least 2, got {draws.shape}")
             finite(f"draws{scale}", draws)
+        if self.gain_rates is not None:
+            M = {len(draws) for draws in self.draws.values()}
+            if np.ndim(self.gain_rates) != 1 or {len(self.gain_rates)} != M:
+                expected = f"one a draw ({listed(sorted(M)) or 'none'})"
+                raise InputError(f"gain_rates: expected {expected}, got shape {np.shape(self.gain_rates)}")
+            finite("gain_rates", np.asarray(self.gain_rates, np.float64))
         if "" not in self.grams:
             raise InputError("gram: missing, expected in a noise file")
         for name, array in {
@@ -139,6 +147,15 @@ class Noise:
     def posterior(self, temperature: float) -> np.ndarray:
         """(n, K) softmax(logits / T)."""
         return np.exp(log_softmax(self.logits / temperature, 1))
+
+
+def noise_ratio(logits: np.ndarray, covariance: np.ndarray) -> float:
+    """v/V: mean variance of the logits (n, C) about the mean logit of their image, from their covariance (n, C, C), over the
+    mean square of the clean ones about it."""
+    C = covariance.shape[-1]
+    variance = np.trace(covariance, axis1=1, axis2=2) / C - covariance.sum((1, 2)) / C**2
+    square = np.mean((logits - logits.mean(1, keepdims=True)) ** 2)
+    return float(variance.mean() / max(square, 1e-300))
 
 
 def _candidates(values: np.ndarray, n: int, K: int) -> np.ndarray:
