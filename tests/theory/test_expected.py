@@ -320,7 +320,7 @@ def test_groups_of_columns_without_errors():
         assert abs(quadrature.distortion - average.distortion) <= quadrature.numerical_error + average.numerical_error
 
 
-@pytest.mark.parametrize("K", [2, 4])
+@pytest.mark.parametrize("K", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_groups_of_unequal_steps(K, seed):
     """Groups of columns that pair coarse steps with small features: theory, both simulations and the prediction from features
     against layers drawn here; with the groups' steps exchanged layers flip far more or less often."""

@@ -222,6 +222,7 @@ def test_a_row_of_zeros_keeps_its_bias_and_sums_stay_in_32_bits(seed):
         measure(large, scheme="integer", bits=[8], activation_bits=16)
 
 
+@pytest.mark.slow
 def test_errors_of_random_layers_are_the_spread_over_seeds():
     """Those of the distortion are not too small, nor ten times too large; flips over drawn points have the noise of these."""
     problem = synthetic(classes=3, features=12, separation=2.5, layer="perturbed", seed=1)

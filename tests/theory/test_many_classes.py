@@ -379,7 +379,7 @@ def test_the_error_of_the_risk_before_is_honest(K, seed):
     ("method", "errors", "sets"),
     [
         pytest.param("orthants", "actual", SCRAMBLINGS, marks=pytest.mark.slow),
-        ("lines", "actual", SETS),
+        pytest.param("lines", "actual", SETS, marks=pytest.mark.slow),
         pytest.param("orthant_average", "expected", SCRAMBLINGS, marks=pytest.mark.slow),
         pytest.param("line_average", "expected", SCRAMBLINGS, marks=pytest.mark.slow),
     ],

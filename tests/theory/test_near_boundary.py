@@ -279,6 +279,7 @@ def test_where_labels_cannot_be_integrated_out(seed):
             predict(one, bits=[3], method="posterior_average", seed=seed, budget=budget, **QUESTION)
 
 
+@pytest.mark.slow
 def test_more_classes_than_features_as_counted(seed):
     """Distortion, flips and spread over networks of the method near the boundary, at a small budget, against counting; rows
     that are tied are refused, unless they are taken as independent."""
