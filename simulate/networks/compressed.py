@@ -268,7 +268,7 @@ class Bench:
         errors = [float(x.std(ddof=1) / np.sqrt(draws)) for x in (losses, flips)]
         change = np.mean((afters != self.labels).astype(float) - wrong, 0)
         test_set = float(np.sqrt(max(np.mean(change**2) - D**2, 0.0) / n))
-        half = NORMAL_95 * errors[0]
+        half = float(-ndtri((1 - how.confidence) / 2)) * errors[0]
         share_of = np.bincount(self.labels, minlength=self.classes)
         right = [
             np.bincount(self.labels, weights=x, minlength=self.classes) / np.maximum(share_of, 1)
@@ -309,8 +309,10 @@ def bench_of(classifier: TorchClassifier, inputs: Inputs, n: int) -> Bench:
         operations.append(operation)
         return operation()
 
-    with torch.inference_mode(), Watch(classifier.model, note):
+    watch = Watch(classifier.model, note)
+    with torch.inference_mode(), watch:
         classifier.logits(inputs.batch(slice(0, 1), classifier.channels))
+    watch.check(classifier.name)
     weights = weights_of(operations, classifier.model)
     if not weights:
         raise InputError(f"{classifier.name}: expected convolutions or linear layers, found none whose weight is a parameter")

@@ -89,6 +89,7 @@ def _followed(classifier: TorchClassifier, inputs: Inputs, images: Division, dra
     first = Trace(model)
     with first.watch:
         K = classifier.logits(inputs.batch(slice(0, 1), classifier.channels)).shape[1]
+    first.watch.check(classifier.name)
     weights = weights_of(first.operations, model)
     if not weights:
         raise InputError(f"{classifier.name}: expected convolutions or linear layers, found none whose weight is a parameter")

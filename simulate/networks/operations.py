@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from theory.setting.errors import InputError, listed
+
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
 _PRODUCT = ("input", "other")
@@ -99,7 +101,7 @@ def rows_of(operation: Operation) -> Rows:
 
 class Watch(TorchFunctionMode):
     """Calls ``work(operation)`` in the place of every operation whose weight is one of the parameters, and gives what that
-    gives. ``unknown`` counts operations whose weight is none: computed from others, or no parameter at all."""
+    gives. ``unknown`` are operations whose weight is none: computed from others, or no parameter at all."""
 
     def __init__(self, model: torch.nn.Module, work: Callable[[Operation], torch.Tensor]):
         super().__init__()
@@ -107,6 +109,14 @@ class Watch(TorchFunctionMode):
         self.names = {_key(tensor): name for name, tensor in self.parameters.items()}
         self.work = work
         self.unknown: list[str] = []
+
+    def check(self, name: str) -> None:
+        """Refuse a network (of this name) with weights that are no parameters: they would silently stay as they are."""
+        if self.unknown:
+            raise InputError(
+                f"{name}: expected weights that are parameters, got one computed from others or held otherwise: "
+                f"{listed(self.unknown)}"
+            )
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -246,6 +246,22 @@ def test_random_signs_have_the_mean_of_networks_drawn(small, seed):
     assert (drawn.method, signs.method) == ("networks_drawn", "random_signs")
 
 
+def test_the_interval_of_a_mean_over_errors_has_its_confidence(small):
+    question: dict = dict(scheme="symmetric", bits=[3], errors="expected", calibrate=50, networks=4)
+    (wide,), (narrow,) = (simulate.run(**small[3], **question, confidence=c) for c in (0.95, 0.5))
+    ratio = (wide.interval[1] - wide.interval[0]) / (narrow.interval[1] - narrow.interval[0])
+    assert ratio == pytest.approx(1.959964 / 0.674490, rel=1e-5)
+
+
+def test_weights_that_are_no_parameters_are_refused(small):
+    """One computed from others: it would stay as it is, and nobody would know."""
+    model, _, _, options = small
+    torch.nn.utils.parametrizations.weight_norm(model.head)
+    for work in (lambda: simulate.linearize(**options), lambda: simulate.run(**options, scheme="symmetric", bits=[3])):
+        with pytest.raises(InputError, match="expected weights that are parameters, got one computed"):
+            work()
+
+
 def test_no_label_of_the_evaluated_images_is_read(small, tmp_path):
     model, x, labels, options = small
     question: dict = dict(scheme="symmetric", bits=[3], calibrate=50)
