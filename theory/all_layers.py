@@ -28,6 +28,7 @@ from theory.setting.schemes import SCHEMES
 from theory.setting.schemes.base import BREAKDOWN
 from theory.setting.schemes.uniform import Uniform, affine_grid
 
+UNKNOWN = "unknown"  # the law of single networks where the file has no draws
 METHODS = ("logit_gain", "first_order")
 KAPPA = 1.2  # -ln g over v/V, seen on a ResNet-20 and a ResNet-44
 FIRST_ORDER = 0.2  # kappa v/V above which first order and gain no longer hold to a point
@@ -240,7 +241,7 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
         numerical_error=float(lost.error),
         risk_before_error=0.0,
         flip_rate_error=float(flips.error),
-        warnings=_warnings(state, KAPPA * power_ratio),
+        warnings=_warnings(state, KAPPA * power_ratio, spread_known=draws.law != UNKNOWN),
         provenance={
             "by": f"theory.predict {version()}",
             "noise": noise.provenance,
@@ -269,7 +270,7 @@ def _networks(state: State, power: Power, gain: float, ratio: float, variance: f
     """Single networks, as the common draws show them, each with the gain that it was seen to have."""
     shifts = power.shifts(state.noise)
     if shifts is None:
-        return Draws("unknown", np.zeros(1), np.array([flips]), np.array([variance]))
+        return Draws(UNKNOWN, np.zeros(1), np.array([flips]), np.array([variance]))
     rates = state.noise.gain_rates
     gains = np.full(len(shifts), gain) if rates is None or gain == 1 else np.exp(-np.maximum(rates, 0.0) * ratio)
     gains = gains[:, None, None]
@@ -279,8 +280,10 @@ def _networks(state: State, power: Power, gain: float, ratio: float, variance: f
     return Draws("common draws", lost, np.maximum(changed, np.abs(lost)), np.full(len(lost), variance))
 
 
-def _warnings(state: State, ratio: float) -> list[str]:
+def _warnings(state: State, ratio: float, *, spread_known: bool) -> list[str]:
     sentences = []
+    if not spread_known:
+        sentences.append("no draws in the noise file: the spread between single networks is not in the interval")
     if ratio > FIRST_ORDER:
         sentences.append(
             f"the noise is too strong for first order: {KAPPA:g} v/V = {ratio:.2f} is above {FIRST_ORDER}: the loss is likely "
