@@ -159,6 +159,14 @@ def _add_calibrate(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_fold(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--fold",
+        action="store_true",
+        help="of a network: fold batch norms into the weights that they follow, as integer runtimes do",
+    )
+
+
 def _add_linearize(commands) -> None:
     command = commands.add_parser(
         "linearize",
@@ -169,12 +177,13 @@ def _add_linearize(commands) -> None:
     _add_images(command)
     _add_calibrate(command)
     command.add_argument("--draws", type=whole_number(2), metavar="M", help="errors common to all images (default 32)")
+    _add_fold(command)
     command.add_argument("--out", required=True, metavar="FILE.npz")
     add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
         given = {name: getattr(a, name) for name in ("calibrate", "draws") if getattr(a, name) is not None}
-        simulate.linearize(out=a.out, seed=a.seed, **given, **_images_of(a))
+        simulate.linearize(out=a.out, seed=a.seed, fold=a.fold, **given, **_images_of(a))
 
     command.set_defaults(run=work)
 
@@ -246,6 +255,12 @@ def _add_run(commands) -> None:
     add_network(command)
     _add_images(command, required=False)
     _add_calibrate(command)
+    _add_fold(command)
+    command.add_argument(
+        "--recalibrate",
+        action="store_true",
+        help="of a network: batch norms of the compressed one have the means and variances of the images that calibrate",
+    )
     command.add_argument(
         "--errors",
         choices=("actual", "expected"),
@@ -282,7 +297,7 @@ def _add_run(commands) -> None:
         asked = question_of(a) | network_of(a) | _images_of(a)
         own = ("calibrate", "labelled", "temperature")
         asked |= {name: getattr(a, name) for name in own if getattr(a, name) is not None}
-        asked |= {"unlabelled": True} if a.unlabelled else {}
+        asked |= {name: True for name in ("unlabelled", "fold", "recalibrate") if getattr(a, name)}
         if (a.statistics is None) == (a.network is None):
             raise InputError("statistics, --network: expected one of the two, got " + ("none" if a.network is None else "both"))
         given = {"statistics": a.statistics} if a.network is None else {}

@@ -140,9 +140,9 @@ def predict_all_layers(
         raise InputError("bias, bias_correction: expected none with a noise file, whose biases are held")
     options, weights = asked_of.options, noise.tensors.indices("weight")
     if plan is None:
-        plans = network_plans(weights, scheme, bits, layers=layers, layer_bits=layer_bits, options=options)
+        plans = network_plans(weights, scheme, bits, layers=layers, layer_bits=layer_bits, options=options, fold=noise.fold)
     else:
-        plans = [given_plan(plan, weights, bits, layers, layer_bits, options)]
+        plans = [given_plan(plan, weights, bits, layers, layer_bits, options, fold=noise.fold)]
     state = state_of(noise, temperature)
     return [predicted(state, one, asked, method or METHODS[0], activation_bits) for one in plans]
 

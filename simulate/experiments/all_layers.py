@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from simulate.experiments.halves import write_table
-from simulate.networks.compressed import Bench, How, bench_of
+from simulate.networks.bench import Bench, How, bench_of
 from simulate.networks.inputs import division, preprocessing_of, read_inputs
 from simulate.networks.linearize import linearize
 from simulate.networks.network import NAMES

@@ -1,12 +1,15 @@
 """``simulate linearize``: what errors of every tensor of a real network do to its logits, to first order, image by image."""
 
 import datetime
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from simulate.networks.batch_norm import folded
 from simulate.networks.disturbed import Replaced, input_ranges, logits_of
 from simulate.networks.inputs import Division, Inputs, division, preprocessing_of, read_inputs
 from simulate.networks.jacobians import (
@@ -48,6 +51,7 @@ def linearize(
     limit: int | None = None,
     calibrate: int | None = None,
     draws: int = 32,
+    fold: bool = False,
     output: str | None = None,
     seed: int = 0,
     **preprocessing: Any,
@@ -60,6 +64,7 @@ def linearize(
         limit: only the first images of those that do not calibrate.
         calibrate: the last images of the split, left out here (default 2,000, at most half).
         draws: errors of every tensor, common to all images, whose first-order shifts are kept. seed: of these.
+        fold: whether batch norms are first folded into the weights that they follow.
 
     Returns:
         Logits, labels, Gram matrices of each weight and the shifts of the draws.
@@ -74,7 +79,8 @@ def linearize(
     inputs = read_inputs(Path(data), split, None, shaping)
     images = division(len(inputs.images.labels), calibrate, limit)
     classifier = open_classifier(network, checkpoint, inputs.sample, inputs.classes, output)
-    noise, n = _followed(classifier, inputs, images, draws, seed), images.evaluated
+    with folded(classifier, inputs.sample(classifier.channels)) if fold else nullcontext():
+        noise, n = replace(_followed(classifier, inputs, images, draws, seed), fold=fold), images.evaluated
     accuracy = float(np.mean(decide(noise.logits) == noise.labels))
     say(f"accuracy {accuracy:.2%} on the first {n} images")
     if out is not None:

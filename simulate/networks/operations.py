@@ -46,6 +46,7 @@ class Operation:
         inputs: what it takes, (n, ...). weight: as the call takes it: the parameter, or its transpose.
         options: of a convolution: stride, padding, dilation, groups, output_padding.
         turned: whether the call takes the parameter's transpose.
+        bias: what it adds, if anything.
         call: of other inputs and another weight, with or without the bias.
     """
 
@@ -55,6 +56,7 @@ class Operation:
     weight: torch.Tensor
     options: dict[str, Any]
     turned: bool
+    bias: torch.Tensor | None
     call: Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
 
     @property
@@ -151,7 +153,16 @@ class Watch(TorchFunctionMode):
 
         options = {key: value for key, value in given.items() if key not in (weight_name, inputs_name, "bias")}
         turned = weight.ndim == 2 and weight.stride() != self.parameters[name].stride()
-        return Operation(tensor=name, kind=kind, inputs=inputs, weight=weight, options=options, turned=turned, call=call)
+        return Operation(
+            tensor=name,
+            kind=kind,
+            inputs=inputs,
+            weight=weight,
+            options=options,
+            turned=turned,
+            bias=given.get("bias"),
+            call=call,
+        )
 
 
 def _key(tensor: torch.Tensor) -> tuple[int, int]:

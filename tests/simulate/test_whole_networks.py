@@ -227,6 +227,89 @@ def test_the_actual_network_is_the_one_compressed_by_hand(small, per_channel):
         assert record.plan == {"conv.weight": bits, "head.weight": bits}
 
 
+def folded_by_hand(model: Any) -> Any:
+    """A convolution with the batch norm behind it in its weight and bias, and none behind it."""
+    changed = made(Small, 0)
+    changed.load_state_dict(model.state_dict())
+    scale = model.norm.weight.detach() / torch.sqrt(model.norm.running_var + model.norm.eps)
+    changed.conv.weight.data *= scale[:, None, None, None]
+    changed.conv.bias.data = (model.conv.bias.detach() - model.norm.running_mean) * scale + model.norm.bias.detach()
+    changed.norm = nn.Identity()
+    return changed
+
+
+def rounded_weights(model: Any, bits: int, **options: Any) -> Any:
+    for name in ("conv", "head"):
+        weight = getattr(model, name).weight
+        layer = compress(weight.detach().double().numpy().reshape(len(weight), -1), "symmetric", bits, **options)
+        weight.data = torch.from_numpy(layer.weights.reshape(weight.shape)).float()
+    return model
+
+
+def test_batch_norm_is_folded_as_by_hand(small):
+    model, x, _, options = small
+    model.norm.weight.data.uniform_(-2, 2)
+    changed = rounded_weights(folded_by_hand(model), 4)
+    before = decisions(model, x[:150])
+    (record,) = simulate.run(**options, scheme="symmetric", bits=[4], calibrate=50, fold=True)
+    assert record.flip_rate == pytest.approx(np.mean(before != decisions(changed, x[:150])), abs=1.5 / 150)
+    np.testing.assert_allclose(decisions(model, x[:150]), before)  # what is folded is the same network
+
+
+def test_folding_changes_no_step_per_channel(small, seed):
+    """A row scaled is a step scaled: Grams and draws of rows times their range are those of the network as it was."""
+    model, _, _, options = small
+    model.norm.weight.data.uniform_(0.2, 2)
+    own: dict = dict(**options, calibrate=20, limit=20, draws=4, seed=seed)
+    plain = simulate.linearize(**own)
+    folded = simulate.linearize(**own, fold=True)
+    assert (plain.fold, folded.fold) == (False, True)
+    np.testing.assert_allclose(folded.logits, plain.logits, atol=1e-4 * np.abs(plain.logits).max())
+    for name in ("_channel_symmetric", "_channel_affine"):
+        top = plain.grams[name].max()
+        np.testing.assert_allclose(folded.grams[name], plain.grams[name], rtol=1e-3, atol=1e-4 * top)
+        np.testing.assert_allclose(folded.draws[name], plain.draws[name], rtol=1e-2, atol=1e-2 * top**0.5)
+    assert np.abs(folded.grams[""][0] / plain.grams[""][0] - 1).max() > 0.1  # with one step for all rows it is another one
+
+
+def test_batch_norm_that_is_not_alone_is_not_folded(small):
+    model, _, _, options = small
+
+    def forward(x):
+        y = model.conv(x)
+        return model.head(torch.relu(model.norm(y) + y).mean((2, 3)))
+
+    model.forward = forward
+    with pytest.raises(InputError, match="fold: expected the logits of small_networks:model to stay as they are"):
+        simulate.run(**options, scheme="symmetric", bits=[4], calibrate=50, fold=True)
+    model.forward = lambda x: model.head(torch.relu(model.norm(torch.relu(model.conv(x)))).mean((2, 3)))
+    with pytest.raises(InputError, match="fold: expected a batch norm that follows a convolution"):
+        simulate.run(**options, scheme="symmetric", bits=[4], calibrate=50, fold=True)
+
+
+def test_batch_norm_is_recalibrated_as_by_hand(small):
+    """Means and variances of all images that calibrate together, of the compressed network, which is as before after it."""
+    model, x, labels, options = small
+    changed = made(Small, 0)
+    changed.load_state_dict(model.state_dict())
+    rounded_weights(changed, 3)
+    with torch.no_grad():
+        seen = changed.conv(x[150:]).double()
+        changed.norm.running_mean = seen.mean((0, 2, 3)).float()
+        changed.norm.running_var = seen.var((0, 2, 3), unbiased=False).float()
+    before = decisions(model, x[:150])
+    question: dict = dict(scheme="symmetric", bits=[3], calibrate=50)
+    (record,) = simulate.run(**options, **question, recalibrate=True)
+    after = decisions(changed, x[:150])
+    assert record.flip_rate == pytest.approx(np.mean(before != after), abs=1e-9)
+    assert record.distortion == pytest.approx(np.mean(after != labels[:150]) - np.mean(before != labels[:150]))
+    assert record.provenance["recalibrated_on"] == 50
+    (plain,) = simulate.run(**options, **question)
+    assert plain.flip_rate != record.flip_rate
+    (drawn,) = simulate.run(**options, **question, errors="expected", networks=8, recalibrate=True)
+    assert drawn.method == "networks_drawn"
+
+
 def decisions(model: Any, x: Any) -> np.ndarray:
     with torch.no_grad():
         return model(x).argmax(1).numpy()
@@ -342,6 +425,24 @@ def test_the_commands_of_the_readme_run(small, tmp_path, monkeypatch, capsys):
         ({"bits": [3], "errors": "expected", "unlabelled": True}, "unlabelled: expected with actual errors alone"),
         ({"bits": [3], "temperature": 1.0}, "temperature, labelled: expected with --unlabelled alone"),
         ({"bits": [3], "method": "counting"}, "method: expected none with a network"),
+        ({"bits": [3], "fold": True, "recalibrate": True}, "recalibrate: expected none with --fold"),
+        ({"bits": [3], "errors": "expected", "recalibrate": True}, "recalibrate: expected --networks M"),
+        ({"bits": [3], "recalibrate": True, "calibrate": 0}, "calibrate: expected images to recalibrate"),
+        (
+            {"plan": {"scheme": "symmetric", "granularity": "tensor", "fold": True, "tensors": {}}},
+            "plan: expected an object",
+        ),
+        (
+            {
+                "plan": {
+                    "scheme": "symmetric",
+                    "granularity": "tensor",
+                    "fold": True,
+                    "tensors": {"conv.weight": {"bits": 3}, "head.weight": {"bits": 3}},
+                }
+            },
+            "plan: expected one for batch norm as it is, got one for batch norm folded",
+        ),
     ],
 )
 def test_what_a_network_cannot_be_asked(small, options, message):

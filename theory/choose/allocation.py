@@ -80,7 +80,7 @@ def allocate(
         found = search.losing(share("max_loss", float(max_loss or 0.0)))
     uniform = search.uniform(found.record.rate if budget is None else budget)
     plan = search.plan(found.bits)
-    document = plan.as_dict(scheme, rate=found.record.rate, fold=noise.fold, provenance={"noise": noise.provenance})
+    document = plan.as_dict(scheme, rate=found.record.rate, provenance={"noise": noise.provenance})
     if out is not None:
         write_plan(out, document)
     said = f"{found.record.rate:.3f} stored bits per weight, predicted loss {100 * found.record.distortion:.2f} points"
@@ -123,7 +123,9 @@ class Search:
         self.weights = float(sum(state.noise.tensors.sizes[place[name]] for name in self.names))
 
     def plan(self, bits: Mapping[str, int]) -> Plan:
-        (made,) = network_plans(self.names, self.scheme, None, layer_bits=bits, options=self.options)
+        (made,) = network_plans(
+            self.names, self.scheme, None, layer_bits=bits, options=self.options, fold=self.state.noise.fold
+        )
         return made
 
     def single(self, name: str, width: int) -> Plan:

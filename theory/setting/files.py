@@ -199,15 +199,20 @@ def read_plan(path: Path | str) -> Any:
         return read_json("plan", existing.read_text(encoding="utf-8", errors="replace"))
 
 
-def given_plan(plan: Any, names: Iterable[str], *others: Any) -> Plan:
-    """The plan of a document or of its file, for a network of these weights; ``others`` are options that say the same.
+def given_plan(plan: Any, names: Iterable[str], *others: Any, fold: bool = False) -> Plan:
+    """The plan of a document or of its file, for a network of these weights, with batch norm folded into them or not;
+    ``others`` are options that say the same.
 
     Raises:
         InputError: such an option beside it, or a plan of another network.
     """
     if any(bool(other) for other in others):
         raise InputError("plan: expected no widths, layers or options of a scheme beside it, got both")
-    return plan_of(read_plan(plan) if isinstance(plan, str | Path) else plan, names)
+    made = plan_of(read_plan(plan) if isinstance(plan, str | Path) else plan, names)
+    if made.fold != fold:
+        folded, held = "batch norm folded into the weights", "batch norm as it is"
+        raise InputError(f"plan: expected one for {folded if fold else held}, got one for {held if fold else folded} (--fold)")
+    return made
 
 
 def write_plan(path: Path | str, document: dict[str, Any]) -> None:

@@ -33,19 +33,18 @@ class TensorPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What becomes of each tensor, by its name."""
+    """What becomes of each tensor, by its name; ``fold``: of the weights that batch norm was folded into."""
 
     tensors: dict[str, TensorPlan]
+    fold: bool = False
 
-    def as_dict(
-        self, scheme: str, *, rate: float, fold: bool = False, provenance: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def as_dict(self, scheme: str, *, rate: float, provenance: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The plan of a network as the JSON document that a file holds."""
         channel = any(tensor.options.get("per_channel") for tensor in self.tensors.values())
         return {
             "scheme": scheme,
             "granularity": "channel" if channel else "tensor",
-            "fold": fold,
+            "fold": self.fold,
             "tensors": {name: {"bits": tensor.bits} for name, tensor in self.tensors.items()},
             "rate": rate,
             "provenance": dict(provenance or {}),
@@ -70,6 +69,7 @@ def network_plans(
     layers: Sequence[str] | None = None,
     layer_bits: Mapping[str, int] | None = None,
     options: Mapping[str, Any] | None = None,
+    fold: bool = False,
 ) -> list[Plan]:
     """One scheme for the weights of a network: a plan for each width, or one where each weight has a width of its own.
 
@@ -77,7 +77,7 @@ def network_plans(
         names: of the weights there are. scheme, bits: as of one layer.
         layers: only these weights (default: all, or those of ``layer_bits`` where there are no ``bits``).
         layer_bits: widths of single weights, before those of ``bits``.
-        options: of the scheme.
+        options: of the scheme. fold: whether batch norm is folded into the weights.
 
     Raises:
         InputError: a name there is none of, a width that the scheme does not have, or none for a weight.
@@ -94,7 +94,7 @@ def network_plans(
         for name in chosen:
             known.check_bits(own.get(name, width))
             tensors[name] = TensorPlan(scheme=scheme, bits=own.get(name, width), options=dict(options or {}))
-        plans.append(Plan(tensors=tensors))
+        plans.append(Plan(tensors=tensors, fold=fold))
     return plans
 
 
@@ -127,4 +127,11 @@ def plan_of(document: Any, names: Iterable[str]) -> Plan:
         width = None if own.get("bits") is None else widths(own["bits"])[0]
         known.check_bits(width)
         tensors[name] = TensorPlan(scheme=known.name, bits=width, options=options)
-    return Plan(tensors=tensors)
+    return Plan(tensors=tensors, fold=_folded(document))
+
+
+def _folded(document: Mapping[str, Any]) -> bool:
+    given = document.get("fold", False)
+    if not isinstance(given, bool):
+        raise InputError(f"plan: fold: expected true or false, got {given!r}")
+    return given
