@@ -15,6 +15,7 @@ from theory.calibration import Calibration, calibrate, has_maximum
 from theory.effect import Draws
 from theory.integrals.decisions import wins
 from theory.integrals.orthant import estimate
+from theory.integrals.two_classes import evaluate
 from theory.interval import Asked, interval
 from theory.setting.checks import whole
 from theory.setting.errors import InputError
@@ -184,7 +185,19 @@ class State(NamedTuple):
     @property
     def stake(self) -> np.ndarray:
         """(n, C) what is lost where a candidate wins: the posterior of the clean decision less its own."""
-        among = np.take_along_axis(self.posterior, self.noise.candidates, 1)
+        return self._less_than_own(self.posterior)
+
+    @property
+    def stake_slope(self) -> np.ndarray:
+        """(n, C) the derivative of the stake in the logarithm of the temperature."""
+        logits, p, T = self.noise.logits, self.posterior, self.calibration.temperature
+        mean = np.sum(p * logits, 1, keepdims=True)
+        slope = evaluate("posterior_slope")(posterior=p, logit=logits, mean_logit=mean, temperature=T)
+        return self._less_than_own(np.asarray(slope))
+
+    def _less_than_own(self, values: np.ndarray) -> np.ndarray:
+        """(n, C) of (n, K) that of the decided class less that of each candidate."""
+        among = np.take_along_axis(values, self.noise.candidates, 1)
         return np.take_along_axis(among, self.own[:, None], 1) - among
 
     def contrasts(self, gram: np.ndarray) -> np.ndarray:
@@ -219,7 +232,10 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
     chance = chances.mean(0)
     D, F = float(lost.value), min(1.0, float(flips.value))
     by_image = (chance * stake).sum(1)
-    draws = _networks(state, power, gain, power_ratio, float(by_image.var() / n), F)
+    moved = float((chance * state.stake_slope).sum(1).mean()) * (
+        state.calibration.log_error if has_maximum(state.calibration) else 0
+    )
+    draws = _networks(state, power, gain, power_ratio, float(by_image.var() / n) + moved**2, F)
     ends, sources = interval(draws, D, 0.0, asked)
     made, mended = _by_class(state, chance)
     priors = state.posterior.mean(0)
@@ -246,6 +262,7 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
             "by": f"theory.predict {version()}",
             "noise": noise.provenance,
             "temperature": state.calibration.temperature,
+            "log_temperature_error": state.calibration.log_error,
             "gain": gain,
             "noise_ratio": power_ratio,
             "kappa": state.kappa,

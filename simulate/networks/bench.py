@@ -19,7 +19,7 @@ from scipy.special import ndtri, softmax
 from simulate.estimates import NORMAL_95, Decisions, counted
 from simulate.networks.batch_norm import Recalibrated
 from simulate.networks.disturbed import Disturbed, Replaced, logits_of
-from simulate.networks.inputs import Division, Inputs
+from simulate.networks.inputs import Division, Inputs, labels_of
 from simulate.networks.jacobians import Weight, weights_of
 from simulate.networks.operations import Operation, Watch
 from simulate.networks.posteriors import Scale, fitted_scale
@@ -259,13 +259,11 @@ def bench_of(classifier: TorchClassifier, inputs: Inputs, n: int) -> Bench:
     if not weights:
         raise InputError(f"{classifier.name}: expected convolutions or linear layers, found none whose weight is a parameter")
     logits = logits_of(classifier, inputs, slice(0, n), None)
-    labels, K = inputs.images.labels[:n], logits.shape[1]
-    if labels.max() >= K:
-        raise InputError(f"labels: expected 0 to {K - 1} for the {K} classes of {classifier.name}, got {labels.max()}")
+    K = logits.shape[1]
     return Bench(
         classifier=classifier,
         inputs=inputs,
-        labels=labels,
+        labels=labels_of(inputs, n, K, classifier.name),
         clean=logits,
         before=decide(logits),
         weights={weight.name: weight for weight in weights},

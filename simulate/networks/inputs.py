@@ -104,6 +104,18 @@ class Inputs:
         return self.preprocessing.normalized(np.concatenate([pixels[i : i + 1] for i in spread]), channels)
 
 
+def labels_of(inputs: Inputs, n: int, classes: int, name: str) -> np.ndarray:
+    """(n,) of the first images.
+
+    Raises:
+        InputError: one that a network (of this name) with so many classes does not have.
+    """
+    labels = inputs.images.labels[:n]
+    if labels.max() >= classes:
+        raise InputError(f"labels: expected 0 to {classes - 1} for the {classes} classes of {name}, got {labels.max()}")
+    return labels
+
+
 def read_inputs(data: Path, split: str, limit: int | None, preprocessing: Preprocessing) -> Inputs:
     """The images of a folder or an archive.
 

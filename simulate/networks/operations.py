@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from theory.setting.command_line import say
 from theory.setting.errors import InputError, listed
 
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -33,7 +34,12 @@ SIGNATURES: dict[Any, tuple[str, tuple[str, ...]]] = {
     torch.addmm: ("product", ("bias", "mat1", "mat2")),
     torch.Tensor.addmm: ("product", ("bias", "mat1", "mat2")),
 }
-SAME_NAME = {"other": "weight", "mat2": "weight", "mat1": "input"}
+PACKED = {  # several weights in one call, whose parts are not seen
+    F.multi_head_attention_forward: "attention with packed weights",
+    **{getattr(torch, kind): f"recurrent layer ({kind})" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
+    torch.bilinear: "bilinear layer",
+    F.bilinear: "bilinear layer",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +109,8 @@ def rows_of(operation: Operation) -> Rows:
 
 class Watch(TorchFunctionMode):
     """Calls ``work(operation)`` in the place of every operation whose weight is one of the parameters, and gives what that
-    gives. ``unknown`` are operations whose weight is none: computed from others, or no parameter at all."""
+    gives. ``seen`` are the weights met; ``unknown`` operations whose weight is none of them: computed from others, no parameter
+    at all, or packed with others."""
 
     def __init__(self, model: torch.nn.Module, work: Callable[[Operation], torch.Tensor]):
         super().__init__()
@@ -111,19 +118,29 @@ class Watch(TorchFunctionMode):
         self.names = {_key(tensor): name for name, tensor in self.parameters.items()}
         self.work = work
         self.unknown: list[str] = []
+        self.seen: set[str] = set()
 
     def check(self, name: str) -> None:
-        """Refuse a network (of this name) with weights that are no parameters: they would silently stay as they are."""
+        """Refuse a network (of this name) with weights that are no parameters or not seen: they would silently stay as they
+        are. Say which other parameters of two axes or more do."""
         if self.unknown:
             raise InputError(
-                f"{name}: expected weights that are parameters, got one computed from others or held otherwise: "
+                f"{name}: expected weights that are parameters, got one computed from others, packed or held otherwise: "
                 f"{listed(self.unknown)}"
             )
+        left = [name for name in self.parameters if name not in self.seen]
+        if left:
+            say(f"{name}: no convolution or linear layer takes {listed(left)}: left as they are")
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         operation = self._operation(func, args, kwargs)
-        return func(*args, **kwargs) if operation is None else self.work(operation)
+        if operation is not None:
+            self.seen.add(operation.tensor)
+            return self.work(operation)
+        if func in PACKED:
+            self.unknown.append(PACKED[func])
+        return func(*args, **kwargs)
 
     def _operation(self, func, args, kwargs) -> Operation | None:
         known = SIGNATURES.get(func)

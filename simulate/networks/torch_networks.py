@@ -32,6 +32,10 @@ from theory.setting.command_line import say
 from theory.setting.errors import InputError, in_short
 
 BITS = {torch.float16: 16, torch.bfloat16: 16, torch.float64: 64}
+MONOTONE = {
+    *(F.softmax, torch.softmax, torch.Tensor.softmax, F.log_softmax, torch.log_softmax, torch.Tensor.log_softmax),
+    *(F.logsigmoid, torch.sigmoid, torch.Tensor.sigmoid, F.sigmoid),
+}
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -41,6 +45,21 @@ class _Operation(NamedTuple):
     inputs: torch.Tensor
     weights: torch.Tensor
     bias: torch.Tensor | None
+
+
+class _Decision(TorchFunctionMode):
+    """What enters the last softmax, log-softmax or sigmoid, which decides as it does."""
+
+    def __init__(self):
+        super().__init__()
+        self.result, self.taken = None, None
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func in MONOTONE:
+            self.result, self.taken = result, (*args, kwargs.get("input"))[0]
+        return result
 
 
 class _Seen(TorchFunctionMode):
@@ -114,8 +133,23 @@ class TorchClassifier:
             ) from None
 
     def logits(self, images: np.ndarray) -> torch.Tensor:
-        """(n, K) the output that decides."""
-        return self.outputs(images)[self.output]
+        """(n, K) what decides: what enters the last softmax or sigmoid where the output is behind one, and a 0 beside a single
+        output, which decides for class 1 where it is positive.
+
+        Raises:
+            InputError: outputs that are probabilities of an operation that was not seen.
+        """
+        with _Decision() as decision:
+            output = self.outputs(images)[self.output]
+        if output is decision.result and decision.taken is not None:
+            output = decision.taken
+        elif (
+            output.shape[1] > 1
+            and torch.all(output >= 0)
+            and torch.allclose(output.sum(1), torch.ones(1).to(output), atol=1e-4)
+        ):
+            raise InputError(f"{self.name}: expected logits, or what a softmax makes of them, got probabilities from elsewhere")
+        return torch.cat([torch.zeros_like(output), output], 1) if output.shape[1] == 1 else output
 
 
 def open_classifier(
@@ -158,8 +192,8 @@ def open_torch(
     def operations(x: np.ndarray) -> tuple[list[_Operation], torch.Tensor]:
         seen = _Seen()
         with torch.inference_mode(), seen:
-            logits = classifier.logits(x)
-        return seen.operations, logits
+            output = classifier.outputs(x)[classifier.output]
+        return seen.operations, output
 
     def pooled(x: torch.Tensor) -> np.ndarray:
         """(n, d): the mean over positions, which a linear layer and the mean may change places with."""

@@ -24,6 +24,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 import simulate  # noqa: E402
+import theory  # noqa: E402
 from simulate.networks.jacobians import Trace, jacobian, row_grams, shifts, weights_of  # noqa: E402
 
 K = 4
@@ -343,6 +344,87 @@ def test_weights_that_are_no_parameters_are_refused(small):
     for work in (lambda: simulate.linearize(**options), lambda: simulate.run(**options, scheme="symmetric", bits=[3])):
         with pytest.raises(InputError, match="expected weights that are parameters, got one computed"):
             work()
+
+
+def test_packed_weights_are_refused_and_the_rest_is_named(small, capsys):
+    """Attention holds three weights in one: they would stay as they are. So does an embedding, which is said."""
+    model, _, _, options = small
+    model.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+    model.position = nn.Parameter(torch.randn(6, 6))
+
+    def features(x):
+        return torch.relu(model.norm(model.conv(x))).flatten(2).transpose(1, 2)
+
+    model.forward = lambda x: model.head((features(x) @ torch.tanh(model.position)).mean(1))
+    simulate.run(**options, scheme="symmetric", bits=[3], calibrate=50)
+    assert "no convolution or linear layer takes" in capsys.readouterr().err
+    model.forward = lambda x: model.head(model.attention(features(x), features(x), features(x))[0].mean(1))
+    with pytest.raises(InputError, match="attention with packed weights"):
+        simulate.linearize(**options)
+
+
+@pytest.mark.parametrize("ending", ["softmax", "log_softmax", "one output", "sigmoid"])
+def test_outputs_behind_a_softmax_or_sigmoid_are_followed_before_it(small, ending):
+    """Logits are what enters them: posteriors, Grams and decisions are those of the network without."""
+    model, _, _, options = small
+    plain = simulate.linearize(**options, calibrate=20, draws=2, limit=10) if "softmax" in ending else None
+    forward = model.forward
+    if plain is not None:
+        model.forward = lambda x: getattr(torch, ending)(forward(x), dim=1)
+        noise = simulate.linearize(**options, calibrate=20, draws=2, limit=10)
+        for name in ("", "_channel_symmetric"):
+            np.testing.assert_allclose(noise.grams[name], plain.grams[name], rtol=1e-5)
+        np.testing.assert_allclose(noise.logits, plain.logits, atol=1e-5)
+        model.forward = lambda x: forward(x).exp() / forward(x).exp().sum(1, keepdim=True)
+        with pytest.raises(InputError, match="expected logits, or what a softmax makes of them, got probabilities"):
+            simulate.linearize(**options)
+        return
+    path = options["data"] / "cifar-10-batches-bin" / "test_batch.bin"
+    raw = np.fromfile(path, np.uint8).reshape(200, -1)
+    raw[:, 0] %= 2
+    raw.tofile(path)
+    model.forward = lambda x: torch.sigmoid(forward(x)[:, :1]) if ending == "sigmoid" else forward(x)[:, :1]
+    noise = simulate.linearize(**options, calibrate=20, draws=2, limit=10)
+    assert noise.logits.shape == (10, 2)
+    assert not noise.logits[:, 0].any()
+    assert not noise.grams[""][:, :, 0].any()
+    assert np.abs(noise.logits[:, 1]).max() > 1  # no probabilities
+    (record,) = simulate.run(**options, scheme="symmetric", bits=[3], calibrate=20)
+    assert len(record.per_class) == 2
+
+
+def test_of_many_classes_those_that_can_win_are_followed(small, seed):
+    """40 classes: at least 8, so many that the others' posterior is below 1e-3; their Grams are those of the rows that all
+    would have."""
+    model, x, _, options = small
+    model.head = nn.Linear(6, 40)
+    model.head.weight.data *= 25
+    path = options["data"] / "cifar-10-batches-bin" / "test_batch.bin"
+    raw = np.fromfile(path, np.uint8).reshape(200, -1)
+    with torch.no_grad():
+        logits = model(x).numpy().astype(float)
+        raw[:, 0] = [k % 10 for k in logits.argmax(1)]
+    raw.tofile(path)
+    noise = simulate.linearize(**options, calibrate=20, draws=64, limit=30, seed=seed)
+    n, followed = noise.candidates.shape
+    assert 8 <= followed < 40
+    assert noise.provenance["posterior_not_followed"] <= 1e-3
+    for row in range(n):
+        assert set(np.argsort(-noise.logits[row])[:followed]) == set(noise.candidates[row])
+    with torch.no_grad():
+        z = torch.relu(model.norm(model.conv(x[:30]))).mean((2, 3)).numpy()
+    W = model.head.weight.detach().numpy()
+    own = W[noise.candidates]
+    np.testing.assert_allclose(noise.grams[""][3], own @ own.swapaxes(1, 2), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(noise.grams[""][1], np.sum(z**2, 1)[:, None, None] * np.eye(followed), rtol=1e-3, atol=1e-5)
+    (record,) = theory.predict(noise, scheme="symmetric", bits=[4])
+    (counted,) = simulate.run(
+        **options, scheme="symmetric", bits=[4], errors="expected", calibrate=20, limit=30, networks=200, seed=seed
+    )
+    assert counted.flip_rate_standard_error is not None
+    assert record.flip_rate == pytest.approx(
+        counted.flip_rate, abs=4.5 * counted.flip_rate_standard_error + 0.1 * counted.flip_rate
+    )
 
 
 def test_no_label_of_the_evaluated_images_is_read(small, tmp_path):

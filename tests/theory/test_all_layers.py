@@ -70,6 +70,24 @@ def test_the_record_of_a_noise_file(tmp_path, seed):
     assert low < record.distortion < high
 
 
+def test_the_interval_knows_the_error_of_the_temperature(seed):
+    """With labels: what a fitted temperature may be off by moves the loss, by its derivative; a given one is exact."""
+    noise = noise_of(seed)
+    p = noise.posterior(1.5)
+    labels = np.array([np.random.default_rng([seed, i]).choice(C, p=row) for i, row in enumerate(p)])
+    labelled = replace(noise, labels=labels)
+    (fitted,) = predict(labelled, scheme="symmetric", bits=[3], seed=seed)
+    T = fitted.provenance["temperature"]
+    given, up, down = (
+        predict(noise, scheme="symmetric", bits=[3], temperature=T * factor, seed=seed)[0] for factor in (1, 1.01, 1 / 1.01)
+    )
+    slope = (up.distortion - down.distortion) / (2 * np.log(1.01))
+    gap = fitted.interval_sources["statistics"] ** 2 - given.interval_sources["statistics"] ** 2
+    error = fitted.provenance["log_temperature_error"]
+    assert 0.02 < error < 0.5
+    assert np.sqrt(gap) == pytest.approx(abs(slope) * error, rel=0.02)
+
+
 def test_draws_have_gains_of_their_own(seed):
     """With gain rates the mean of them is kappa, and each draw shrinks by its own."""
     noise = noise_of(seed)
