@@ -231,7 +231,7 @@ def test_ctrl_c_is_one_line_and_130(statistics, capsys, monkeypatch):
     one_line(capsys, "interrupted")
 
 
-LONG = ("simulate", "run", "STATISTICS", *TAIL, "--standard-error", "1e-7")
+LONG = ("simulate", "run", "STATISTICS", *TAIL, "--standard-error", "3e-7")
 
 
 @pytest.mark.parametrize(
