@@ -12,12 +12,17 @@ import mpmath
 import sympy
 from sympy import Symbol, acos, atan, pi, sqrt
 
-from derivations.notation import Phi, m, phi, s, v
+from derivations.notation import Phi, m, phi, s, trace, v
 from derivations.result import Identity, Numeric, Result, draw, evaluate
 
 rho = Symbol("rho", real=True)
 other = Symbol("other", positive=True)
 noise = Symbol("noise", positive=True)
+t, t_other = sympy.symbols("t t_other", real=True)
+w_c_w = Symbol("w_c_w", nonnegative=True)
+mean_square = Symbol("mean_square", nonnegative=True)
+_mark = Symbol("mark")
+TERMS = 12  # of the series of a rectified covariance
 delta_1, delta_2 = sympy.symbols("delta_1 delta_2", real=True)
 x_11, x_12, x_22 = sympy.symbols("x_11 x_12 x_22", real=True)
 
@@ -106,6 +111,90 @@ rectified_product = Result(
         Identity(text="of one pre-activation, half of its power", left=formula.subs(rho, 1), right=s * other / 2),
         Numeric(text="it equals the integral over u", sides=_product_sides(formula), points=2),
     ),
+)
+
+
+def _covariance_sides(formula):
+    """Near no correlation, where what the series leaves out is below the tolerance: rho^13 of it."""
+
+    def sides(rng):
+        values = draw(rng, t=(-1.5, 2.5), t_other=(-1.5, 2.5), rho=(-0.1, 0.1))
+        first, second, correlation = (values[name] for name in ("t", "t_other", "rho"))
+        rest = mpmath.sqrt(1 - correlation**2)
+        means = _by_hand(first, mpmath.mpf(1)) * _by_hand(second, mpmath.mpf(1))
+
+        def given(x):  # E[max(y, 0) | x] max(t + x, 0), weighted
+            return (first + x) * _by_hand(second + correlation * x, rest) * mpmath.npdf(x)
+
+        product = mpmath.quad(given, [-first, *(p for p in (-1, 1, 3, 6, 14) if p > -first)])
+        return evaluate(formula, {t: first, t_other: second, rho: correlation}), product - means
+
+    return sides
+
+
+def _unit_mean(x):
+    """E max(x + z, 0), z ~ N(0, 1)."""
+    return x * Phi(x) + phi(x)
+
+
+def _hermite_product(k: int):
+    return sympy.hermite_prob_poly(k - 2, -t) * sympy.hermite_prob_poly(k - 2, -t_other)
+
+
+_series = rho * Phi(t) * Phi(t_other) + phi(t) * phi(t_other) * sum(
+    (rho**k / sympy.factorial(k) * _hermite_product(k) for k in range(2, TERMS + 1)), sympy.Integer(0)
+)
+
+rectified_covariance = Result(
+    name="rectified_covariance",
+    statement="Cov(max(u, 0), max(u', 0))/(s s') = rho Phi(t) Phi(t') + phi(t) phi(t') sum_{k=2}^{12} rho^k He_{k-2}(-t) "
+    "He_{k-2}(-t')/k!, u and u' of means t s and t' s' (t_other), deviations s and s', correlation rho",
+    arguments=(t, t_other, rho),
+    formula=_series,
+    assumptions=("pre-activations jointly Gaussian", "|rho| well below 1: the series is cut after rho^12"),
+    kind="asymptotic (rho -> 0, order rho^12)",
+    source="Mehler's series of the bivariate normal density; E f(t + z) He_k(z) is the k-th derivative of E f(t + z)",
+    steps=lambda formula: (
+        Identity(
+            text="Mehler: its k-th derivative in rho at 0 is the product of the k-th derivatives of the two means",
+            left=sum(_mark**k * sympy.diff(formula, rho, k).subs(rho, 0) for k in range(TERMS + 1)),
+            right=sum(
+                _mark**k * sympy.diff(_unit_mean(t), t, k) * sympy.diff(_unit_mean(t_other), t_other, k)
+                for k in range(1, TERMS + 1)
+            ),
+        ),
+        Numeric(text="it equals the integral", sides=_covariance_sides(formula), points=2),
+    ),
+)
+
+
+def _noisy_steps(formula):
+    """Two inputs: all moments written out."""
+    w, means = sympy.symbols("w1:3", real=True), sympy.symbols("m1:3", real=True)
+    c = sympy.Matrix([[Symbol("c11"), Symbol("c12")], [Symbol("c12"), Symbol("c22")]])
+    second = sum(
+        ((w[i] * w[j] + v * int(i == j)) * (c[i, j] + means[i] * means[j]) for i in range(2) for j in range(2)),
+        sympy.Integer(0),
+    )
+    mean = w[0] * means[0] + w[1] * means[1]
+    passed = sum((w[i] * c[i, j] * w[j] for i in range(2) for j in range(2)), sympy.Integer(0))
+    inputs = {w_c_w: passed, mean_square: means[0] ** 2 + means[1] ** 2, trace: c[0, 0] + c[1, 1]}
+    return (
+        Identity(text="two inputs", left=formula.subs(inputs), right=second - mean**2),
+        Identity(text="no errors: what the weights pass on", left=formula.subs(v, 0), right=w_c_w),
+    )
+
+
+noisy_layer = Result(
+    name="noisy_layer",
+    statement="Var (w + e)'h = w'C w + v (|m|^2 + tr C), h of mean m (mean_square = |m|^2) and covariance C (w_c_w = w'C w), "
+    "errors e independent of h and each other, of variance v; two rows share w'C w_other alone",
+    arguments=(v, w_c_w, mean_square, trace),
+    formula=w_c_w + v * (mean_square + trace),
+    assumptions=("errors independent from entry to entry and of the inputs",),
+    kind="exact",
+    source="second moments of products of independent variables",
+    steps=_noisy_steps,
 )
 
 

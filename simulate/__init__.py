@@ -91,11 +91,13 @@ def run(
     Raises:
         InputError: bad options.
     """
+    from simulate.dense import run_dense
     from simulate.request import Request, check_work
     from simulate.samplers import sampler_of
     from theory.choose.step import with_chosen_steps
     from theory.setting.checks import seed_of, share, whole
-    from theory.setting.files import problem_of
+    from theory.setting.dense import DenseNetwork
+    from theory.setting.files import read_run
     from theory.setting.plan import layers_of
     from theory.setting.question import question
     from theory.setting.record import version
@@ -104,20 +106,20 @@ def run(
         from simulate.networks.compressed import run_network
 
         row_errors = options.pop("row_errors", "tied")
-        for name, unmet in {
-            "problem": problem is not None,
-            "method": method is not None,
-            "classes": classes is not None,
-            "test_size": test_size is not None,
-            "n": n is not None,
-            "row_errors": row_errors != "tied",
-        }.items():
-            if unmet:
-                raise InputError(f"{name}: expected none with a network, which is run on images of its own")
+        _refuse(
+            "a network, which is run on images of its own",
+            problem=problem,
+            method=method,
+            classes=classes,
+            test_size=test_size,
+            n=n,
+            row_errors=row_errors != "tied",
+        )
         law = {"bits": bits, "errors": errors, "confidence": confidence, "networks": networks, "seed": seed}
         return run_network(scheme=scheme, standard_error=standard_error, **law, **options)
     if problem is None:
         raise InputError("problem: expected a problem, a statistics file or a network, got none")
+    given = read_run(problem)
     row_errors = options.pop("row_errors", "tied")
     for name, value, known in (("errors", errors, ("actual", "expected")), ("row_errors", row_errors, ("tied", "independent"))):
         if value not in known:
@@ -126,10 +128,15 @@ def run(
         raise InputError("n, standard_error: expected one of the two, got both")
     if networks is not None and errors == "actual":
         raise InputError(f"networks: expected none with actual errors (there is one network), got {networks}")
+    if isinstance(given, DenseNetwork):
+        _refuse("a network of several layers", method=method, classes=classes, row_errors=row_errors != "tied")
+        own: dict[str, Any] = dict(bits=bits, errors=errors, confidence=confidence, test_size=test_size)
+        work: dict[str, Any] = dict(n=n, standard_error=standard_error, networks=networks, seed=seed)
+        return run_dense(given, scheme=scheme, **own, **work, **options)
     asked = question(scheme, **options)
     if errors == "expected" and not asked.scheme.stepped:
         raise InputError(f"errors: expected 'actual' for scheme {scheme}, whose errors are known, got 'expected'")
-    subject = asked.of(problem_of(problem).restrict(classes))
+    subject = asked.of(given.restrict(classes))
     plans = with_chosen_steps(asked.plans(bits), subject)
     request = Request(
         question=asked,
@@ -147,6 +154,13 @@ def run(
     )
     check_work(request)
     return sampler_of(request, method).estimate(request)
+
+
+def _refuse(where: str, **given: Any) -> None:
+    """Refuse options that do not go with what is asked of: those that are neither None nor False."""
+    for name, value in given.items():
+        if value is not None and value is not False:
+            raise InputError(f"{name}: expected none with {where}")
 
 
 def measure(

@@ -84,16 +84,26 @@ def _add_synthetic(commands) -> None:
         help="the Bayes rule of the shared covariance, that plus 0.15 mean|W| N(0, 1), or logistic regression on 20 d samples "
         "(default optimal)",
     )
+    command.add_argument(
+        "--depth",
+        type=whole_number(1),
+        default=1,
+        metavar="L",
+        help="layers of weights: above 1 a dense network with rectifiers",
+    )
+    command.add_argument("--width", type=whole_number(1), metavar="M", help="units of each hidden layer")
     command.add_argument("--out", required=True, metavar="FILE.npz")
     add_seed(command)
 
     def work(a: argparse.Namespace) -> None:
         from theory.setting.archive import check_place
-        from theory.setting.files import write_statistics
+        from theory.setting.dense import DenseNetwork
+        from theory.setting.files import write_dense, write_statistics
 
         check_place(a.out, ".npz", reads=[a.means, a.covariance, a.priors])
-        names = ("classes", "features", "separation", "distance", "means", "covariance", "priors", "layer", "seed")
-        write_statistics(a.out, simulate.synthetic(**{name: getattr(a, name) for name in names}))
+        names = ("classes", "features", "separation", "distance", "means", "covariance", "priors", "layer", "depth", "width")
+        made = simulate.synthetic(seed=a.seed, **{name: getattr(a, name) for name in names})
+        write_dense(a.out, made) if isinstance(made, DenseNetwork) else write_statistics(a.out, made)
 
     command.set_defaults(run=work)
 

@@ -19,9 +19,8 @@ from theory.integrals.two_classes import evaluate
 from theory.interval import Asked, interval
 from theory.setting.checks import whole
 from theory.setting.errors import InputError
-from theory.setting.files import given_plan
 from theory.setting.noise import Noise, noise_ratio
-from theory.setting.plan import Plan, TensorPlan, network_plans
+from theory.setting.plan import Plan, TensorPlan
 from theory.setting.problem import decide
 from theory.setting.question import question
 from theory.setting.record import Record, class_fields, network_fields, version
@@ -136,14 +135,8 @@ def predict_all_layers(
     if method not in (None, *METHODS):
         raise InputError(f"method: expected one of {', '.join(METHODS)} for a noise file, got {method!r}")
     activation_bits = options.pop("activation_bits", None)
-    asked_of = question(scheme, **options)
-    if asked_of.bias or asked_of.bias_correction:
-        raise InputError("bias, bias_correction: expected none with a noise file, whose biases are held")
-    options, weights = asked_of.options, noise.tensors.indices("weight")
-    if plan is None:
-        plans = network_plans(weights, scheme, bits, layers=layers, layer_bits=layer_bits, options=options, fold=noise.fold)
-    else:
-        plans = [given_plan(plan, weights, bits, layers, layer_bits, options, fold=noise.fold)]
+    own: dict[str, Any] = dict(layers=layers, layer_bits=layer_bits, plan=plan, fold=noise.fold)
+    plans = question(scheme, **options).network_plans(noise.tensors.indices("weight"), bits, **own)
     state = state_of(noise, temperature)
     return [predicted(state, one, asked, method or METHODS[0], activation_bits) for one in plans]
 

@@ -23,6 +23,7 @@ class Budget:
         spread_lines: lines of each of two sets on which single networks are seen there.
         largest_excess: |excess kurtosis| of the four linear combinations of the errors of two classes above which single
             networks are drawn themselves, not by their reduced law.
+        dense_work: multiplications spent on the covariances of a dense network of several layers. dense_inputs: inputs at most.
         drawn_points: features drawn from a law where only an average over them is known.
     """
 
@@ -41,6 +42,8 @@ class Budget:
     boundary_work: float = 4e10
     spread_lines: int = 2**12
     largest_excess: float = 0.02
+    dense_work: float = 1e12
+    dense_inputs: int = 2**13
     drawn_points: int = 2**16
 
 

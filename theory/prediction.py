@@ -12,11 +12,13 @@ from theory import validity
 from theory.all_layers import predict_all_layers
 from theory.budget import DEFAULT, Budget
 from theory.choose.step import with_chosen_steps
+from theory.dense_layers import predict_dense
 from theory.effect import Effect
 from theory.interval import Asked, interval
 from theory.methods import answers
 from theory.methods.base import Case
 from theory.setting.checks import seed_of, share, whole
+from theory.setting.dense import DenseNetwork
 from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.files import read_any
@@ -36,7 +38,7 @@ MOST_TEST = 2**53  # samples of a test set, which float64 counts
 
 @in_float64
 def predict(
-    problem: Problem | Features | Noise | Path | str,
+    problem: Problem | Features | Noise | DenseNetwork | Path | str,
     *,
     scheme: str,
     bits: Sequence[int] | int | None = None,
@@ -88,7 +90,7 @@ def predict(
     posterior. Kind: exact for actual errors; see the derivation of each method else.
     """
     subject = read_any(problem)
-    errors = errors or ("expected" if isinstance(subject, Noise) else "actual")
+    errors = errors or ("expected" if isinstance(subject, Noise | DenseNetwork) else "actual")
     for name, value, known in (("errors", errors, ERRORS), ("row_errors", row_errors, ROW_ERRORS)):
         if value not in known:
             raise InputError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
@@ -98,16 +100,21 @@ def predict(
         seed=seed_of(seed),
     )
     _check_temperature(temperature)
-    if isinstance(subject, Noise):
+    if isinstance(subject, Noise | DenseNetwork):
+        dense = isinstance(subject, DenseNetwork)
         for name, unmet in (
             ("errors", errors != "expected"),
             ("classes", classes),
             ("row_errors", row_errors != "tied"),
+            ("temperature", dense and temperature is not None),
         ):
             if unmet:
-                raise InputError(f"{name}: expected none with a noise file, which answers for expected errors of all classes")
-        own: dict[str, Any] = dict(asked=how, temperature=temperature, method=method)
-        return predict_all_layers(subject, scheme=scheme, bits=bits, **own, **options)
+                what = "a network of several layers" if dense else "a noise file"
+                raise InputError(f"{name}: expected none with {what}, which answers for expected errors of all classes")
+        own: dict[str, Any] = dict(scheme=scheme, bits=bits, asked=how, method=method)
+        if isinstance(subject, DenseNetwork):
+            return predict_dense(subject, budget=budget, **own, **options)
+        return predict_all_layers(subject, temperature=temperature, **own, **options)
     asked = question(scheme, **options)
     _check_subject(problem, subject, errors, temperature)
     given = asked.of(subject.restrict(classes))

@@ -18,8 +18,6 @@ from simulate.networks.torch_networks import TorchClassifier, open_classifier
 from theory.setting.checks import seed_of, share, whole
 from theory.setting.command_line import say
 from theory.setting.errors import InputError
-from theory.setting.files import given_plan
-from theory.setting.plan import network_plans
 from theory.setting.question import Question, question
 from theory.setting.record import Record
 
@@ -136,13 +134,8 @@ def _records(
         bench = replace(bench, grids=input_grids(classifier, inputs, images, list(bench.weights), width))
     if own["recalibrate"]:
         bench = bench.recalibrating_on(images)
-    fold = bool(own["fold"])
-    if own["plan"] is None:
-        given: dict[str, Any] = dict(layers=own["layers"], layer_bits=own["layer_bits"], options=asked.options, fold=fold)
-        plans = network_plans(bench.weights, asked.scheme.name, bits, **given)
-    else:
-        others = (bits, own["layers"], own["layer_bits"], asked.options)
-        plans = [given_plan(own["plan"], bench.weights, *others, fold=fold)]
+    given = {name: own[name] for name in ("layers", "layer_bits", "plan")}
+    plans = asked.network_plans(bench.weights, bits, fold=bool(own["fold"]), **given)
     if own["unlabelled"]:
         scale = posterior_scale(bench, images, own["temperature"])
         return [bench.unlabelled(plan, how, scale, own["labelled"]) for plan in plans]

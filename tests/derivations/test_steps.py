@@ -140,6 +140,17 @@ MISTAKES = {
         lambda f: f / 2,
         lambda f: f.subs(layers.other, s),
     ],
+    "rectified_covariance": [
+        lambda f: f.subs(layers.rho, -layers.rho),
+        lambda f: f.subs(layers.t_other, layers.t),
+        lambda f: f.subs(layers.t, -layers.t),
+        lambda f: f + layers.rho**12,
+    ],
+    "noisy_layer": [
+        lambda f: f - v * trace,
+        lambda f: f - v * layers.mean_square,
+        lambda f: f.subs(v, v**2),
+    ],
     "rectifier_gain": [
         lambda f: f**2,
         lambda f: f.subs(layers.noise, layers.noise / 2),

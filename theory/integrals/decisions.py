@@ -16,14 +16,20 @@ REPLICATES = 8
 
 
 def wins(
-    means: np.ndarray, covariances: np.ndarray, decided: np.ndarray, *, points: int = 4, seed: int = 0
+    means: np.ndarray,
+    covariances: np.ndarray,
+    decided: np.ndarray,
+    *,
+    points: int = 4,
+    replicates: int = REPLICATES,
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The probabilities with which rivals of the decided class win.
 
     Args:
         means: (n, C) of the logits. covariances: (n, C, C), positive semi-definite.
         decided: (n,) the class that wins without noise.
-        points: of each of REPLICATES. seed: of the points.
+        points: of each of so many replicates. seed: of the points.
 
     Returns:
         (replicates, n, C) probabilities, 0 for the decided class, independent in the first axis; and (n, C) whether a rival is
@@ -40,7 +46,7 @@ def wins(
     near = lead < FAR * np.sqrt(np.maximum(contrast, 0))
     near[np.arange(n), decided] = False
     images, rivals = np.nonzero(near)
-    found = np.zeros((REPLICATES, n, C))
+    found = np.zeros((replicates, n, C))
     if not len(images):
         return found, near
     others = np.array([np.delete(np.arange(C), k) for k in range(C)])[rivals]  # (pairs, C - 1)
@@ -57,7 +63,7 @@ def wins(
     mean = np.take_along_axis(mean, order, 1)
     covariance = np.take_along_axis(np.take_along_axis(covariance, order[:, :, None], 1), order[:, None, :], 2)
     rng = np.random.default_rng([seed, 5])
-    sets = np.stack([raw_points(C - 1, points, rng) for _ in range(REPLICATES)])
+    sets = np.stack([raw_points(C - 1, points, rng) for _ in range(replicates)])
     shift = rng.random(mean.shape)
     for first in range(0, len(images), BLOCK):
         part = slice(first, first + BLOCK)

@@ -14,6 +14,7 @@ import numpy as np
 
 from theory.setting.archive import check_place, check_readable, member_names, read_arrays, write_arrays, write_whole
 from theory.setting.checks import head, semi_definite, shaped
+from theory.setting.dense import HIDDEN, DenseNetwork
 from theory.setting.errors import InputError, in_short, listed
 from theory.setting.features import Features
 from theory.setting.noise import SCALES, Noise, Tensors
@@ -41,6 +42,8 @@ LARGEST_PLAN = 2**24  # bytes
 DEEPEST = 50  # levels of a provenance
 MOST_SAMPLES = 2**53  # of a class: what float64 counts
 ANY = "a problem, features or a file (.npz)"
+MOST_LAYERS = 64  # hidden ones of a dense network
+Subject = Problem | Features | Noise | DenseNetwork
 Arrays = dict[str, np.ndarray]
 
 
@@ -58,6 +61,15 @@ def problem_of(source: "Problem | Path | str") -> Problem:
     return source if isinstance(source, Problem) else read_statistics(_path(source, "a Problem or a statistics file"))
 
 
+def read_run(source: "Problem | DenseNetwork | Path | str") -> Problem | DenseNetwork:
+    """What can be sampled: a problem or a dense network, or their file."""
+    if isinstance(source, DenseNetwork):
+        return source
+    if isinstance(source, str | os.PathLike) and HIDDEN[0].format(1) in member_names(source):
+        return read_dense(source)
+    return problem_of(source)
+
+
 def features_of(source: "Features | Path | str") -> Features:
     """The labelled features themselves, or those a features file holds."""
     features = source if isinstance(source, Features) else read_features(_path(source, "Features or a features file"))
@@ -72,12 +84,16 @@ def _path(source, expected: str) -> Path:
     return Path(source)
 
 
-def read_any(source: "Problem | Features | Noise | Path | str") -> "Problem | Features | Noise":
-    """A problem, features or the noise of a network's logits, from any kind of file."""
-    if isinstance(source, Noise):
+def read_any(source: "Subject | Path | str") -> Subject:
+    """A problem, features, the noise of a network's logits or a dense network, from any kind of file."""
+    if isinstance(source, Noise | DenseNetwork):
         return source
-    if not isinstance(source, Problem | Features) and "gram" in member_names(_path(source, ANY)):
-        return read_noise(source)
+    if not isinstance(source, Problem | Features):
+        names = member_names(_path(source, ANY))
+        if "gram" in names:
+            return read_noise(source)
+        if HIDDEN[0].format(1) in names:
+            return read_dense(source)
     return read_either(source)
 
 
@@ -97,6 +113,8 @@ def read_statistics(path: Path | str) -> Problem:
         InputError: one line naming the file, the array, what was expected and what came.
     """
     _check_kind(path, "means", "features", "a statistics file, got a features file: run `python -m simulate fit` on it")
+    if HIDDEN[0].format(1) in member_names(path):
+        raise InputError(f"{path}: {HIDDEN[0].format(1)}: expected the statistics of one layer, got a network of several")
     arrays = read_arrays(path, (*STATISTICS, *OPTIONAL))
     with _of_file(path):
         _require(arrays, STATISTICS, "statistics", member_names(path))
@@ -112,6 +130,29 @@ def read_statistics(path: Path | str) -> Problem:
             provenance=_provenance(path, arrays),
         )
         return replace(problem, components=_components(arrays, problem.priors, problem.features))
+
+
+def read_dense(path: Path | str) -> DenseNetwork:
+    """Read and validate a statistics file of a dense network of several layers.
+
+    Raises:
+        InputError: as :func:`read_statistics`.
+    """
+    there = member_names(path)
+    numbers = range(1, MOST_LAYERS + 1)
+    hidden = [tuple(name.format(number) for name in HIDDEN) for number in numbers if HIDDEN[0].format(number) in there]
+    arrays = read_arrays(path, (*STATISTICS, "provenance", *(name for pair in hidden for name in pair)))
+    with _of_file(path):
+        _require(arrays, (*STATISTICS, *(name for pair in hidden for name in pair)), "statistics", there)
+        K, d = max(2, len(arrays["weights"])), (arrays["means"].shape or (0,))[-1]
+        law = {name: arrays[name] for name in ("priors", "means", "covariances")}
+        return DenseNetwork(
+            hidden=tuple((arrays[weights], arrays[bias]) for weights, bias in hidden),
+            weights=arrays["weights"],
+            bias=arrays["bias"],
+            inputs=Problem(weights=np.zeros((K, max(d, 1))), bias=np.zeros(K), **law),
+            provenance=_provenance(path, arrays),
+        )
 
 
 def read_features(path: Path | str, *, labelled: bool = True) -> Features:
@@ -234,6 +275,15 @@ def write_statistics(path: Path | str, problem: Problem) -> None:
         arrays |= {f"component_{name}": getattr(problem.components, name) for name in COMPONENTS}
     arrays["provenance"] = np.array(json.dumps(problem.provenance))
     write_arrays(path, arrays)
+
+
+def write_dense(path: Path | str, network: DenseNetwork) -> None:
+    """Write a statistics file of a dense network."""
+    arrays: Arrays = {"weights": network.weights, "bias": network.bias}
+    arrays |= {name: getattr(network.inputs, name) for name in ("priors", "means", "covariances")}
+    for number, layer in enumerate(network.hidden, 1):
+        arrays |= {name.format(number): array for name, array in zip(HIDDEN, layer, strict=True)}
+    write_arrays(path, arrays | {"provenance": np.array(json.dumps(network.provenance))})
 
 
 def _check_kind(path: Path | str, needed: str, other: str, expected: str) -> None:

@@ -5,16 +5,18 @@ The bias compressed with the weights is one more column of W on an input that is
 every simulation of a layer with its bias held answers for both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
 from theory.setting.checks import widths
+from theory.setting.dense import DenseNetwork
 from theory.setting.errors import InputError
 from theory.setting.features import Features
-from theory.setting.plan import Plan, TensorPlan
+from theory.setting.files import given_plan
+from theory.setting.plan import Plan, TensorPlan, network_plans
 from theory.setting.problem import Problem
 from theory.setting.schemes import OPTIONS, Scheme, scheme_of
 
@@ -50,6 +52,29 @@ class Question:
             self.scheme.check_bits(width)
             plans.append(Plan(tensors={"weights": TensorPlan(scheme=self.scheme.name, bits=width, options=self.options)}))
         return plans
+
+    def network_plans(
+        self,
+        names: Iterable[str],
+        bits: Sequence[int] | int | None,
+        *,
+        layers: Sequence[str] | None = None,
+        layer_bits: Mapping[str, int] | None = None,
+        plan: Any = None,
+        fold: bool = False,
+    ) -> list[Plan]:
+        """A plan for each width of all layers of a network (:func:`theory.setting.plan.network_plans`), or the ``plan``
+        given, a document or its file.
+
+        Raises:
+            InputError: a layer there is none of, widths that the scheme does not have, a plan of another network.
+        """
+        if self.bias or self.bias_correction:
+            raise InputError("bias, bias_correction: expected none with several layers, whose biases are held")
+        if plan is not None:
+            return [given_plan(plan, names, bits, layers, layer_bits, self.options, fold=fold)]
+        own: dict[str, Any] = dict(layers=layers, layer_bits=layer_bits, options=self.options, fold=fold)
+        return network_plans(names, self.scheme.name, bits, **own)
 
     def of(self, subject: Subject) -> Subject:
         """The problem or features as the compressed layer meets them: the bias a weight, the origin moved. (Of ``integer`` as
@@ -92,3 +117,17 @@ def question(scheme: str, **options: Any) -> Question:
     if bias and not known.bias_column:
         raise InputError(f"bias: expected none for scheme {scheme}, whose bias is a 32-bit integer")
     return Question(scheme=known, options=given, bias=bias, bias_correction=correction)
+
+
+def plans_of(network: DenseNetwork, scheme: str, bits: Sequence[int] | int | None, **options: Any) -> list[Plan]:
+    """What becomes of each layer of a dense network, a plan a width; ``options`` as :meth:`Question.network_plans` and of the
+    scheme.
+
+    Raises:
+        InputError: options that it does not know.
+    """
+    own = {name: options.pop(name, None) for name in ("layers", "layer_bits", "plan")}
+    asked = question(scheme, **options)
+    if asked.activation_bits is not None or options.get("criterion") is not None:
+        raise InputError("activation_bits, criterion: expected none with a dense network of several layers")
+    return asked.network_plans(network.names, bits, **own)
