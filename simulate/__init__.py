@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from theory.setting.record import Record
 
 _HOMES = {
-    "synthetic": "simulate.generator",
+    "synthetic": "simulate.dense_generator",
     "decompress": "simulate.stored_files",
     "fit": "simulate.feature_models.fit",
     "extract": "simulate.networks.extract",

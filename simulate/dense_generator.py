@@ -1,6 +1,7 @@
 """Synthetic dense networks: rectified layers on Gaussian inputs."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.flatten_util
@@ -8,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
-from simulate.generator import PENALTY, samples_of, trained_layer
+from simulate.generator import LAYERS
+from simulate.generator import synthetic as one_layer
+from simulate.logistic import PENALTY, samples_of, trained_layer
 from theory.setting.checks import whole
 from theory.setting.dense import DenseNetwork
+from theory.setting.errors import InputError
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem
 
@@ -18,6 +22,30 @@ SAMPLES = 20  # a feature of the widest layer, to train on
 BIAS = 0.1  # standard deviation of the biases of hidden layers
 MOST_DEPTH, MOST_WIDTH = 64, 2**13
 STEPS = 200  # of the training of the last layer, and of all
+
+
+def synthetic(
+    *, depth: int = 1, width: int | None = None, layer: str = "optimal", seed: int = 0, **options: Any
+) -> Problem | DenseNetwork:
+    """A synthetic problem, or a dense network of several layers on its features.
+
+    Args:
+        depth: layers of weights; of 1 the problem of :func:`simulate.generator.synthetic`, which has the other options.
+        width: of a network, units of each hidden layer.
+        layer: of a problem as there; of a network as :func:`dense_network`. seed: of all of it.
+
+    Raises:
+        InputError: an option out of range.
+    """
+    if whole("depth", depth, 1, MOST_DEPTH + 1) == 1:
+        if width is not None:
+            raise InputError("width: expected none with depth 1, which has no hidden layer")
+        return one_layer(layer=layer, seed=seed, **options)
+    if width is None:
+        raise InputError(f"width: expected the units of the hidden layers of depth {depth}, got none")
+    if layer not in LAYERS:
+        raise InputError(f"layer: expected one of {', '.join(LAYERS)}, got {layer!r}")
+    return dense_network(one_layer(seed=seed, **options), depth=depth, width=width, layer=layer, seed=seed)
 
 
 @in_float64
@@ -29,9 +57,9 @@ def dense_network(inputs: Problem, *, depth: int, width: int, layer: str, seed: 
     "trained" all layers are then trained together by L-BFGS.
 
     Raises:
-        InputError: a depth below 2, or a size out of range.
+        InputError: a width out of range.
     """
-    depth, width = whole("depth", depth, 2, MOST_DEPTH + 1), whole("width", width, 1, MOST_WIDTH + 1)
+    width = whole("width", width, 1, MOST_WIDTH + 1)
     rng, hidden, size = np.random.default_rng([seed, 10]), [], inputs.features
     for _ in range(depth - 1):
         hidden.append((rng.standard_normal((width, size)) * np.sqrt(2 / size), BIAS * rng.standard_normal(width)))

@@ -4,12 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 
+from simulate.logistic import samples_of, trained_layer
 from theory.setting.archive import check_readable
 from theory.setting.checks import seed_of, whole
-from theory.setting.dense import DenseNetwork
 from theory.setting.errors import InputError, in_short
 from theory.setting.problem import Problem
 from theory.setting.record import version
@@ -17,8 +15,6 @@ from theory.setting.record import version
 COVARIANCES = ("shared", "unequal")
 PRIORS = ("equal", "unequal")
 LAYERS = ("optimal", "perturbed", "trained")
-PENALTY = 1e-3
-
 RANGE = 4.0  # standard deviations of a feature about the mean of its class in the feature range
 MOST_ENTRIES = 2**28  # of the covariances of all classes, and of the means: 2 GiB
 Array = np.ndarray | Path | str
@@ -34,10 +30,8 @@ def synthetic(
     covariance: Array = "shared",
     priors: Array = "equal",
     layer: str = "optimal",
-    depth: int = 1,
-    width: int | None = None,
     seed: int = 0,
-) -> Problem | DenseNetwork:
+) -> Problem:
     """A random problem with correlated Gaussian features of unequal scales, or one of given means, covariances and priors.
 
     The shared covariance is D (A A' + 0.3 I) D with A (d, d) of N(0, 1/d) entries and D = diag exp U(-0.5, 0.5); class
@@ -54,12 +48,10 @@ def synthetic(
             covariance (of the prior-weighted mean of unequal ones, then no longer optimal); ``perturbed`` adds
             0.15 mean|W| N(0, 1) to its weights; ``trained`` is multinomial logistic regression on 20 d samples, mean
             cross-entropy plus (1e-3/2) |W|^2.
-        depth: layers of weights; above 1 a dense network with rectifiers on these features, its hidden layers of ``width``
-            units (:func:`simulate.dense_generator.dense_network`).
         seed: of all of it.
 
     Returns:
-        The problem, or the network and the law of its inputs, known exactly.
+        The problem, its statistics known exactly.
 
     Raises:
         InputError: an option out of range.
@@ -69,10 +61,6 @@ def synthetic(
     given_means = None if means is None else _numbers("means", means, 2)
     given_covariance = _given("covariance", covariance, COVARIANCES, (2, 3))
     given_priors = _given("priors", priors, PRIORS, (1,))
-    if whole("depth", depth, 1) == 1 and width is not None:
-        raise InputError("width: expected none with depth 1, which has no hidden layer")
-    if depth > 1 and width is None:
-        raise InputError(f"width: expected the units of the hidden layers of depth {depth}, got none")
     K, d, seed = *_shape(classes, features, given_means), seed_of(seed)
     _check_distances(separation, distance, given_means)
     rng = np.random.default_rng(seed)
@@ -99,11 +87,11 @@ def synthetic(
     bias = -0.5 * np.einsum("kd,kd->k", weights, mu) + np.log(np.maximum(pi, 1e-300))
     if layer == "perturbed":
         weights = weights + 0.15 * np.abs(weights).mean() * rng.standard_normal(weights.shape)
-    if layer == "trained" and depth == 1:
+    if layer == "trained":
         weights, bias = trained_layer(weights, bias, *samples_of(rng, replace(plain, means=mu), 20 * d))
     own = [plain.covariance(k) for k in range(1 if plain.shared else K)]
     deviations = np.sqrt(np.max([np.diagonal(one) for one in own], 0))
-    problem = Problem(
+    return Problem(
         weights=weights,
         bias=bias,
         priors=pi,
@@ -125,11 +113,6 @@ def synthetic(
             "by": f"simulate.synthetic {version()}",
         },
     )
-    if width is None:
-        return problem
-    from simulate.dense_generator import dense_network  # imports JAX, which one layer does not need
-
-    return dense_network(problem, depth=depth, width=width, layer=layer, seed=seed)
 
 
 def _given(name: str, value: Array, known: tuple[str, ...], dimensions: tuple[int, ...]) -> np.ndarray | None:
@@ -205,31 +188,3 @@ def _stretch(means: np.ndarray, covariance: np.ndarray, separation: float | None
     between = squares[first] + squares[other] - 2 * (means @ solved.T)[first, other]
     assert distance is not None
     return distance / float(np.sqrt(np.maximum(between, 0)).mean())
-
-
-def samples_of(rng, problem: Problem, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """n labelled samples (n, d), (n,)."""
-    labels = rng.choice(problem.classes, n, p=problem.priors)
-    normals = rng.standard_normal((n, problem.features))
-    z = np.empty_like(normals)
-    for k in range(problem.classes):
-        own = labels == k
-        z[own] = problem.means[k] + normals[own] @ np.linalg.cholesky(problem.covariance(k)).T
-    return z, labels
-
-
-def trained_layer(weights, bias, z: np.ndarray, labels: np.ndarray, steps: int = 2000) -> tuple[np.ndarray, np.ndarray]:
-    """The layer of least penalized cross-entropy on the samples, sought from the given one in so many steps at most."""
-    n, (K, d) = len(z), weights.shape
-    target = np.eye(K)[labels]
-
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        W, b = flat[: K * d].reshape(K, d), flat[K * d :]
-        logits = z @ W.T + b
-        normalizer = np.asarray(logsumexp(logits, axis=1))
-        residual = (np.exp(logits - normalizer[:, None]) - target) / n
-        value = np.mean(normalizer - logits[np.arange(n), labels]) + 0.5 * PENALTY * np.sum(W**2)
-        return float(value), np.concatenate([(residual.T @ z + PENALTY * W).reshape(-1), residual.sum(0)])
-
-    found = minimize(loss, np.concatenate([weights.reshape(-1), bias]), jac=True, method="L-BFGS-B", options={"maxiter": steps})
-    return found.x[: K * d].reshape(K, d), found.x[K * d :]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from simulate.generator import _samples, _trained, synthetic
+from simulate.generator import synthetic
+from simulate.logistic import samples_of, trained_layer
 from tests.support.problems import exact_risk
 from theory.setting.errors import InputError
 
@@ -42,9 +43,9 @@ def test_the_optimal_layer_is_and_the_perturbed_is_not(seed):
 def test_the_trained_layer_has_the_least_penalized_cross_entropy(seed):
     rng = np.random.default_rng(seed)
     problem = synthetic(classes=3, features=4, separation=2.0, priors="unequal", covariance="unequal", seed=seed)
-    z, labels = _samples(rng, problem, 400)
+    z, labels = samples_of(rng, problem, 400)
     assert np.bincount(labels).min() > 20
-    W, b = _trained(problem.weights, problem.bias, z, labels)
+    W, b = trained_layer(problem.weights, problem.bias, z, labels)
 
     def loss(W, b):
         return -np.mean(log_softmax(z @ W.T + b, axis=1)[np.arange(400), labels]) + 0.5e-3 * np.sum(W**2)

@@ -35,7 +35,8 @@ def test_rectified_moments_are_those_of_samples(scale, seed):
     """Far from 0 and near it; correlations up to one half."""
     rng = np.random.default_rng(seed)
     A = rng.standard_normal((6, 6)) + 2 * np.eye(6)
-    C, m = A @ A.T / 6, scale * rng.standard_normal(6)
+    C = A @ A.T / 6
+    m = np.maximum(scale * rng.standard_normal(6), -2 * np.sqrt(np.diagonal(C)))  # else samples see nothing
     mean, covariance = map(np.asarray, rectified(jnp.asarray(m), jnp.asarray(C)))
     h = np.maximum(m + rng.standard_normal((400_000, 6)) @ np.linalg.cholesky(C).T, 0)
     assert np.abs(mean - h.mean(0)).max() < 5 * h.std(0).max() / 632
@@ -184,7 +185,7 @@ def test_what_is_no_dense_network(change, message):
     [
         ({"width": 8}, "width: expected none with depth 1"),
         ({"depth": 3}, "width: expected the units"),
-        ({"depth": 65, "width": 8}, "depth: expected a whole number from 2 to 64"),
+        ({"depth": 65, "width": 8}, "depth: expected a whole number from 1 to 64"),
     ],
 )
 def test_depths_and_widths_there_are_none_of(options, message):

@@ -145,7 +145,7 @@ def read_dense(path: Path | str) -> DenseNetwork:
     with _of_file(path):
         _require(arrays, (*STATISTICS, *(name for pair in hidden for name in pair)), "statistics", there)
         K, d = max(2, len(arrays["weights"])), (arrays["means"].shape or (0,))[-1]
-        law = {name: arrays[name] for name in ("priors", "means", "covariances")}
+        law: dict[str, Any] = {name: arrays[name] for name in ("priors", "means", "covariances")}
         return DenseNetwork(
             hidden=tuple((arrays[weights], arrays[bias]) for weights, bias in hidden),
             weights=arrays["weights"],
