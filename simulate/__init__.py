@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from theory.setting.errors import InputError
 
 if TYPE_CHECKING:
+    from theory.setting.dense import DenseNetwork
     from theory.setting.features import Features
     from theory.setting.problem import Problem
     from theory.setting.record import Record
@@ -49,7 +50,7 @@ def __getattr__(name: str):
 
 
 def run(
-    problem: "Problem | Path | str | None" = None,
+    problem: "Problem | DenseNetwork | Path | str | None" = None,
     *,
     scheme: str,
     bits: Sequence[int] | int | None = None,

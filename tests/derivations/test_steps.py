@@ -158,7 +158,12 @@ MISTAKES = {
     ],
     "flip_law": [lambda f: f.subs(binary.l4, -binary.l4), lambda f: f.subs(v, 2 * v), lambda f: f.subs(v, v**2)],
 }
-CASES = [pytest.param(name, i, id=f"{name}-{i}") for name, changes in MISTAKES.items() for i in range(len(changes))]
+DEAR = "margin_quadrature"  # its mistakes take seconds each: three in every run
+CASES = [
+    pytest.param(name, i, id=f"{name}-{i}", marks=[pytest.mark.slow] if name == DEAR and i > 2 else [])
+    for name, changes in MISTAKES.items()
+    for i in range(len(changes))
+]
 
 
 def test_every_result_has_a_mistake_to_refuse():

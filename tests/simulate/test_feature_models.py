@@ -122,7 +122,7 @@ def test_points_drawn_follow_the_mixture(seed):
             assert np.all(np.abs(own.mean(0) - means[k]) < 5 * own.std(0) / np.sqrt(len(own)))
 
 
-@pytest.mark.parametrize("model", ["mixture", "resampled"])
+@pytest.mark.parametrize("model", [pytest.param("mixture", marks=pytest.mark.slow), "resampled"])
 def test_fitted_models_keep_what_they_promise(seed, model, tmp_path):
     features = two_humps(seed, 3000)
     problem, plain = fit(features, model=model, out=tmp_path / "s.npz"), fit(features)
@@ -319,6 +319,7 @@ def test_brute_force_agrees(seed):
     assert abs(row[2] - seen.distortion) < 4 * np.sqrt(row[3] / 400_000)
 
 
+@pytest.mark.slow
 def test_decisions_that_change_more_often_than_the_model_says_widen_the_noise_of_a_test_set(seed, tmp_path):
     """Gaussian features: the ratio is 1 within its noise. Margins that are mixtures, whose centres are narrow: it is not, and
     the noise of a test set is that of the decisions that really change."""

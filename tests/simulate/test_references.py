@@ -10,7 +10,14 @@ from theory.setting.errors import InputError
 from theory.setting.schemes import compress
 
 
-@pytest.mark.parametrize(("K", "rows", "errors"), [(2, 1, "expected"), (4, 2, "actual"), (4, 2, "expected")])
+@pytest.mark.parametrize(
+    ("K", "rows", "errors"),
+    [
+        pytest.param(2, 1, "expected", marks=pytest.mark.slow),
+        (4, 2, "actual"),
+        pytest.param(4, 2, "expected", marks=pytest.mark.slow),
+    ],
+)
 def test_conditional_averages_agree_with_counts(K, rows, errors, seed):
     """The same quantities by plain counting; the standard error of D smaller for the same number of feature vectors."""
     problem = random_problem(9, seed + 60, K=K, rows=rows)
@@ -48,7 +55,8 @@ def test_conditional_goes_on_until_its_standard_error_is_met():
         run(problem, scheme="symmetric", bits=[4], errors="expected", method="conditional", networks=5)
 
 
-@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [True, False])
 def test_sequences_agree_with_counts_and_lines_and_know_their_error(shared, seed):
     """Unequal steps; the mirrored pairs against counted networks and against lines at 6 bits, where counting is blind."""
     problem = random_problem(9, seed + 70, K=4, shared=shared)

@@ -200,7 +200,7 @@ def test_which_rows_are_tied():
     np.testing.assert_allclose(E[[2, 4]], [-E[0], E[0]], atol=1e-15)
 
 
-@pytest.mark.parametrize("layer", ["features", "features of three classes", "many"])
+@pytest.mark.parametrize("layer", ["features", "features of three classes", pytest.param("many", marks=pytest.mark.slow)])
 def test_tied_rows_of_features_and_of_many_classes(layer, seed):
     """Random layers drawn here with tied errors, against the prediction; independent ones are refused."""
     problem = random_problem(12, seed + 4, K={"features": 2, "many": 4}.get(layer, 3))
@@ -320,7 +320,8 @@ def test_groups_of_columns_without_errors():
         assert abs(quadrature.distortion - average.distortion) <= quadrature.numerical_error + average.numerical_error
 
 
-@pytest.mark.parametrize("K", [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("K", [2, 4])
 def test_groups_of_unequal_steps(K, seed):
     """Groups of columns that pair coarse steps with small features: theory, both simulations and the prediction from features
     against layers drawn here; with the groups' steps exchanged layers flip far more or less often."""

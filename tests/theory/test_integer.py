@@ -93,6 +93,7 @@ def test_predicted_as_simulated(errors, seed):
     assert rejected(np.array(ignored)) > 4
 
 
+@pytest.mark.slow
 def test_flips_of_random_layers_whose_rows_are_tied(seed):
     """Three classes, two of them opposite: flips as counted; those of independent errors are not."""
     problem = synthetic(classes=3, features=24, separation=2.5, seed=seed)

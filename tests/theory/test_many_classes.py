@@ -229,7 +229,7 @@ def test_fitted_statistics_of_two_classes_have_the_binary_variance():
     ) == pytest.approx(float(want), rel=0.02)
 
 
-@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("bits", [pytest.param(12, marks=pytest.mark.slow), 16])
 def test_small_distortions_are_not_lost_to_rounding(bits, seed):
     """Averages at many bits against the square law, whatever size they are."""
     problem = random_problem(8, seed + 11, K=3, shared=True)

@@ -18,7 +18,7 @@ from theory.setting.precision import in_float64
 from theory.setting.schemes import compress
 
 
-@pytest.mark.parametrize(("m", "n"), [(1, 64), (2, 1024), (9, 1024), (99, 512), (999, 64)])
+@pytest.mark.parametrize(("m", "n"), [(1, 64), (2, 1024), (9, 1024), (99, 512), pytest.param(999, 64, marks=pytest.mark.slow)])
 def test_equicorrelated_one_half_is_one_over_m_plus_one(m, n, seed):
     """m + 1 independent logits: the first is the largest once in m + 1 times. Within 2 reported 95 % errors (p < 1e-3)."""
     found = orthant(np.zeros(m), 0.5 * (np.eye(m) + np.ones((m, m))), n=n, seed=seed)
@@ -105,6 +105,7 @@ def test_the_least_likely_condition_comes_first():
     assert order.tolist() == [[1, 2, 0]]
 
 
+@pytest.mark.slow
 @in_float64
 def test_the_noise_of_points_is_that_of_single_networks(seed):
     """Twenty classes, where it is a seventh of the variance over networks: what the distortions of the first networks miss of

@@ -17,6 +17,7 @@ from theory.setting.schemes import scheme_of
 KNOWN = replace(random_problem(8, 3, K=4), counts=np.array([300, 400, 500, 600]))
 
 
+@pytest.mark.slow
 def test_the_bound_is_one_sided_and_holds_the_numerical_error():
     found = bits(KNOWN, scheme="symmetric", max_loss=0.01, confidence=0.9)
     widths = [record.bits for record in found["records"]]
