@@ -21,7 +21,7 @@ from theory.setting.problem import Problem
 SAMPLES = 20  # a feature of the widest layer, to train on
 BIAS = 0.1  # standard deviation of the biases of hidden layers
 MOST_DEPTH, MOST_WIDTH = 64, 2**13
-STEPS = 200  # of the training of the last layer, and of all
+STEPS = 100  # of the training of the last layer, and of all
 
 
 def synthetic(

@@ -32,9 +32,10 @@ from theory.setting.schemes import Compressed
 from theory.setting.schemes.base import BREAKDOWN
 
 METHOD = "layer_moments"
-ALL_ON = 8.0  # deviations above 0 from which a rectifier passes everything: 1e-15 of it is left out
+ALL_ON, ALL_OFF = 8.0, 12.0  # deviations from 0 beyond which a rectifier passes everything, or nothing
+TINY = 1e-30  # variance of a unit without noise, in single precision
+ENTRIES = 2**16  # of the covariances that are worked on together: small ones side by side
 NETWORKS = 128  # drawn for the spread of single ones
-CHUNK = 16  # inputs whose covariances are held together
 
 
 def predict_dense(
@@ -125,11 +126,11 @@ def logit_moments(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean (n, K) and covariance (n, K, K) of the logits of inputs (n, d) over uniform errors in +-step/2 of the tensors."""
     layers = tuple(
-        (jnp.asarray(weights), jnp.asarray(bias), jnp.asarray(_variances(tensors.get(name), weights)))
+        tuple(jnp.asarray(x, jnp.float32) for x in (weights, bias, _variances(tensors.get(name), weights)))
         for name, (weights, bias) in zip(network.names, network.layers, strict=True)
     )
-    means, covariances = _moments(layers, jnp.asarray(inputs))
-    return np.asarray(means), np.asarray(covariances)
+    means, covariances = _moments(layers, jnp.asarray(inputs, jnp.float32))
+    return np.asarray(means, np.float64), np.asarray(covariances, np.float64)
 
 
 def _variances(tensor: Compressed | None, weights: np.ndarray) -> np.ndarray:
@@ -140,32 +141,39 @@ def _variances(tensor: Compressed | None, weights: np.ndarray) -> np.ndarray:
 @jax.jit
 def _moments(layers, inputs):
     def through(x):
-        mean, covariance = x, jnp.zeros((len(x), len(x)))
+        mean, covariance = x, jnp.zeros(len(x), x.dtype)  # (M,): independent units, as they are up to the second layer
         for number, (weights, bias, variances) in enumerate(layers):
             # `noisy_layer` row by row: the errors of an entry have the variance of its step
-            noise = variances @ (mean**2 + jnp.diagonal(covariance))
-            covariance = weights @ covariance @ weights.T if number else jnp.zeros((len(bias), len(bias)))
-            mean, covariance = weights @ mean + bias, covariance + jnp.diag(noise)
+            own = covariance if covariance.ndim == 1 else jnp.diagonal(covariance)
+            noise = variances @ (mean**2 + own)
+            mean = weights @ mean + bias
+            if number:
+                passed = weights * covariance[None] if covariance.ndim == 1 else weights @ covariance
+                covariance = passed @ weights.T + jnp.diag(noise)
+            else:
+                covariance = noise
             if number + 1 < len(layers):
                 mean, covariance = rectified(mean, covariance)
         return mean, covariance
 
-    return jax.lax.map(through, inputs, batch_size=CHUNK)
+    together = max(1, ENTRIES // max(bias.size**2 for _, bias, _ in layers))
+    return jax.lax.map(through, inputs, batch_size=together)
 
 
 def rectified(mean: jax.Array, covariance: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Moments (M,) and (M, M) of max(u, 0), u Gaussian with these."""
-    deviation = jnp.sqrt(jnp.maximum(jnp.diagonal(covariance), 1e-300))
-    ratio = mean / deviation
+    """Mean (M,) and covariance of max(u, 0), u Gaussian with these; of independent ones variances (M,) in its place."""
+    independent = covariance.ndim == 1
+    deviation = jnp.sqrt(jnp.maximum(covariance if independent else jnp.diagonal(covariance), TINY))
     passed = formula("rectified_mean")(m=mean, s=deviation)
-    bounded = jnp.clip(ratio, -40.0, ALL_ON)  # beyond, all of the variance is passed, or none
-    first = formula("rectified_mean")(m=bounded, s=jnp.ones_like(bounded))
-    variance = formula("rectified_square")(m=bounded, s=jnp.ones_like(bounded)) - first**2
-    correlation = covariance / (deviation[:, None] * deviation[None])
-    rows, columns = jnp.broadcast_arrays(bounded[:, None], bounded[None])
-    shared = formula("rectified_covariance")(t=rows, t_other=columns, rho=correlation)
-    own = jnp.eye(len(mean), dtype=bool)
-    return passed, jnp.where(own, jnp.maximum(variance, 0.0), shared) * deviation[:, None] * deviation[None]
+    bounded = jnp.clip(mean / deviation, -ALL_OFF, ALL_ON)  # beyond, all of the variance is passed, or none
+    one = jnp.ones_like(bounded)
+    variance = formula("rectified_square")(m=bounded, s=one) - formula("rectified_mean")(m=bounded, s=one) ** 2
+    variance = jnp.maximum(variance, 0.0) * deviation**2
+    if independent:
+        return passed, variance
+    product = deviation[:, None] * deviation[None]
+    shared = formula("rectified_covariance")(t=bounded[:, None], t_other=bounded[None], rho=covariance / product) * product
+    return passed, jnp.where(jnp.eye(len(mean), dtype=bool), variance[:, None], shared)
 
 
 def _networks(

@@ -79,9 +79,9 @@ def test_moments_of_the_logits_are_those_of_networks_drawn(options, seed):
 
 @pytest.mark.parametrize("depth", [2, 4])
 def test_distortion_and_flips_are_those_counted(depth, seed):
-    network = network_of(seed, depth=depth, width=48)
-    predicted = theory.predict(network, scheme="symmetric", bits=[2, 3, 4], seed=seed, budget=Budget(dense_inputs=2**13))
-    counted = simulate.run(network, scheme="symmetric", bits=[2, 3, 4], errors="expected", networks=600, seed=seed)
+    network = network_of(seed, depth=depth, width=32)
+    predicted = theory.predict(network, scheme="symmetric", bits=[2, 3], seed=seed, budget=Budget(dense_inputs=2**12))
+    counted = simulate.run(network, scheme="symmetric", bits=[2, 3], errors="expected", networks=300, seed=seed)
     for record, other in zip(predicted, counted, strict=True):
         assert other.standard_error is not None
         assert other.flip_rate_standard_error is not None
