@@ -17,7 +17,7 @@ from theory.setting.schemes import compress
 
 NAME = "actual_errors"
 BITS = (2, 3, 4, 5, 6)
-PROBLEMS, FEATURES = 40, 256
+PROBLEMS, FEATURES = 24, 256
 
 
 def compute(

@@ -21,6 +21,7 @@ class Budget:
         spread_precision: likewise, over the deviation of single networks, where orthants do not serve.
         boundary_work: operations spent on points near the decision boundary.
         spread_lines: lines of each of two sets on which single networks are seen there.
+        networks: single networks of two classes behind an interval, a power of two of at least 64.
         largest_excess: |excess kurtosis| of the four linear combinations of the errors of two classes above which single
             networks are drawn themselves, not by their reduced law.
         dense_work: multiplications spent on the covariances of a dense network of several layers. dense_inputs: inputs at most.
@@ -41,8 +42,9 @@ class Budget:
     spread_precision: float = 0.03
     boundary_work: float = 4e10
     spread_lines: int = 2**12
+    networks: int = 2**14
     largest_excess: float = 0.02
-    dense_work: float = 1e12
+    dense_work: float = 4e12
     dense_inputs: int = 2**13
     drawn_points: int = 2**16
 

@@ -18,6 +18,7 @@ import numpy as np
 from simulate import measure
 from simulate.estimates import paired_error
 from simulate.feature_models.fit import fit
+from theory.budget import DEFAULT, Budget
 from theory.expectation import average_of_two
 from theory.prediction import predict
 from theory.setting.archive import write_csv
@@ -65,7 +66,7 @@ def measured_counts(features: Features, *, schemes: Sequence[str] = UNIFORM, bit
     return rows
 
 
-def predicted(problem: Problem, counts: Sequence[dict], *, errors: str, seed: int = 0) -> list[dict]:
+def predicted(problem: Problem, counts: Sequence[dict], *, errors: str, seed: int = 0, budget: Budget = DEFAULT) -> list[dict]:
     """The counts, each beside its prediction with the interval for a test set of its size."""
     rows = []
     for row in progress(counts, what=f"predicting, {errors} errors", unit="cell"):
@@ -77,6 +78,7 @@ def predicted(problem: Problem, counts: Sequence[dict], *, errors: str, seed: in
             errors=errors,
             test_size=row["n"],
             seed=seed,
+            budget=budget,
         )
         (record,) = predict(problem, **question)
         delta = _delta_method(problem, row) if errors == "expected" else None

@@ -56,7 +56,7 @@ def test_the_reduced_law_has_the_variance_of_the_quadratic_form():
     v, k4, _ = steps.moments()
     pair = pair_of(problem)
     directions = np.concatenate([pair.means, np.einsum("kij,j->ki", pair.covariances, pair.w)])
-    r = np.asarray(network_draws._reduced(pair, steps, directions, np.random.default_rng(0)).r)
+    r = np.asarray(network_draws._reduced(pair, steps, directions, 2**14, np.random.default_rng(0)).r)
     for k in (0, 1):
         S = problem.covariance(k)
         assert r[:, k].mean() == pytest.approx(v * np.trace(S), rel=0.01)

@@ -19,7 +19,6 @@ from theory.integrals.points import has_sobol, lattices, sobol
 from theory.integrals.two_classes import Margin, MarginChange, Pair
 from theory.setting.error_law import UniformErrors
 
-POINTS = 2**14
 SCRAMBLINGS = 16
 QUIETEST = 1e-6  # of the loudest entry: one without errors is given so much, so that features can be scaled
 TINY = 1e-300
@@ -130,9 +129,10 @@ def draw_networks(
     normal = k4 * np.max(peaked, initial=0.0) <= budget.largest_excess
     rng = np.random.default_rng([seed, 1])
     if not errors.steps.any():
-        by = MarginChange(*(jnp.zeros((POINTS, 2)) for _ in MarginChange._fields))
+        by = MarginChange(*(jnp.zeros((budget.networks, 2)) for _ in MarginChange._fields))
     else:
-        by = _reduced(pair, errors, directions, rng) if normal else _drawn(pair, errors, rng)
+        n = budget.networks
+        by = _reduced(pair, errors, directions, n, rng) if normal else _drawn(pair, errors, n, rng)
     distortion = np.asarray(two_classes.class_distortion(at, by)) @ pair.priors
     flips = np.asarray(two_classes.class_flips(at, by)) @ pair.priors
     variance = np.zeros_like(distortion)
@@ -146,23 +146,23 @@ def _lattice(rng: np.random.Generator, n: int, dimensions: int) -> np.ndarray:
     return (lattices(rng, 1, n, dimensions)[0] + rng.random(dimensions)) % 1.0
 
 
-def _drawn(pair: Pair, errors: MarginErrors, rng) -> MarginChange:
+def _drawn(pair: Pair, errors: MarginErrors, n: int, rng) -> MarginChange:
     d = len(pair.w)
-    slabs = min(POINTS // 64, 2 ** max(0, int(np.ceil(np.log2(d / 64)))))  # equal ones: one shape to compile
-    size, dimensions = POINTS // slabs, len(errors.steps) * d
+    slabs = min(n // 64, 2 ** max(0, int(np.ceil(np.log2(d / 64)))))  # equal ones: one shape to compile
+    size, dimensions = n // slabs, len(errors.steps) * d
     draws = (errors.draw(_lattice(rng, size, dimensions)) for _ in range(slabs))
     parts = [two_classes.change(pair, drawn, np.zeros(size)) for drawn in draws]
     return MarginChange(*(jnp.concatenate(x) for x in zip(*parts, strict=True)))
 
 
-def _reduced(pair: Pair, errors: MarginErrors, directions: np.ndarray, rng) -> MarginChange:
+def _reduced(pair: Pair, errors: MarginErrors, directions: np.ndarray, n: int, rng) -> MarginChange:
     (v, k4, _), (fourth, _) = errors.moments(), errors.weights()
     values, vectors = np.linalg.eigh(directions @ directions.T)
     keep = values > 1e-12 * values[-1]
     # e = basis' y + orthogonal rest, y standard normal times sqrt(v) in the span of the directions
     basis = (vectors[:, keep] / np.sqrt(values[keep])).T @ directions
     rank = len(basis)
-    points = np.clip(_lattice(rng, POINTS, rank + 2), 2.0**-40, 1 - 2.0**-40)
+    points = np.clip(_lattice(rng, n, rank + 2), 2.0**-40, 1 - 2.0**-40)
     y = np.sqrt(v) * ndtri(points[:, :rank])
     x = y @ (basis @ directions.T)  # (n, 4)
     a, q = x[:, :2], x[:, 2:]
