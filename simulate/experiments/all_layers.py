@@ -16,7 +16,7 @@ from simulate.networks.bench import Bench, How, bench_of
 from simulate.networks.inputs import division, preprocessing_of, read_inputs
 from simulate.networks.linearize import linearize
 from simulate.networks.network import NAMES
-from simulate.networks.torch_networks import open_classifier
+from simulate.networks.torch_runner import open_torch_runner
 from theory.prediction import predict
 from theory.setting.command_line import Parser, add_seed, progress, run, whole_number
 from theory.setting.errors import InputError
@@ -50,7 +50,7 @@ def all_layers(
     noise = linearize(network=network, checkpoint=checkpoint, data=data, limit=images, seed=seed)
     inputs = read_inputs(Path(data), "test", None, preprocessing_of({}, known=network in NAMES))
     n = division(len(inputs.images.labels), None, images).evaluated
-    bench = bench_of(open_classifier(network, checkpoint, inputs.sample, inputs.classes), inputs, n)
+    bench = bench_of(open_torch_runner(network, checkpoint, inputs, None), inputs, n)
     rows = []
     for per_channel in (False, True):
         options: dict[str, Any] = {"per_channel": per_channel}
@@ -85,7 +85,7 @@ def sampled(
         flips.append(np.mean(decide(logits) != bench.before))
         total += logits / draws
     singles = [lost(logits) for logits in bench.drawn(plan, How(0.95, 1.0, networks, seed + 1), networks)]
-    with bench.replaced({tensor: one.weights for tensor, one in bench.compressed(plan).items()}):
+    with bench.runner.replaced({tensor: one.weights for tensor, one in bench.compressed(plan).items()}):
         actual = bench.logits(plan)
     clean, mean = (x - x.mean(1, keepdims=True) for x in (bench.clean, total))
     wrong = np.mean(decide(actual) != bench.labels) - np.mean(bench.before != bench.labels)

@@ -13,17 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from scipy.special import ndtri, softmax
 
 from simulate.estimates import NORMAL_95, Decisions, counted
-from simulate.networks.batch_norm import Recalibrated
-from simulate.networks.disturbed import Disturbed, Replaced, logits_of
 from simulate.networks.inputs import Division, Inputs, labels_of
-from simulate.networks.jacobians import Weight, weights_of
-from simulate.networks.operations import Operation, Watch
 from simulate.networks.posteriors import Scale, fitted_scale
-from simulate.networks.torch_networks import TorchClassifier
+from simulate.networks.runner import Disturbance, Grid, Runner
+from simulate.networks.weights import Weight
 from theory.setting.checks import whole
 from theory.setting.command_line import progress
 from theory.setting.errors import InputError
@@ -53,33 +49,28 @@ class Bench:
     ``recalibrating`` on these images, if they are.
     """
 
-    classifier: TorchClassifier
+    runner: Runner
     inputs: Inputs
     labels: np.ndarray
     clean: np.ndarray
     before: np.ndarray
-    weights: dict[str, Weight]
     classes: int
     provenance: dict[str, Any]
-    grids: dict[str, tuple[float, float, int]] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
     recalibrating: slice | None = None
 
-    def logits(self, plan: Plan, errors: "Mapping[str, torch.Tensor] | None" = None, seed: int = 0) -> np.ndarray:
-        """(n, K) of all images with the weights as they are, the inputs of a plan's layers rounded where they are to be, and
-        errors of weights shown with random signs where they are given."""
-        watch = self.disturbed(plan, errors, seed)
-        with (
-            nullcontext()
-            if self.recalibrating is None
-            else Recalibrated(self.classifier, self.inputs, self.recalibrating, watch)
-        ):
-            return logits_of(self.classifier, self.inputs, slice(0, len(self.labels)), watch)
+    @property
+    def weights(self) -> dict[str, Weight]:
+        """By name."""
+        return self.runner.weights
 
-    def disturbed(self, plan: Plan, errors: "Mapping[str, torch.Tensor] | None", seed: int) -> Disturbed | None:
-        """What rounds inputs and shows errors, where there is anything to do."""
+    def logits(self, plan: Plan, errors: Mapping[str, np.ndarray] | None = None, seed: int = 0) -> np.ndarray:
+        """(n, K) of all images with the weights as they are, the inputs of a plan's layers rounded where they are to be, and
+        errors (rows, columns) of weights shown with random signs where they are given."""
         grids = {name: grid for name, grid in self.grids.items() if name in plan.tensors}
-        generator = torch.Generator().manual_seed(seed)
-        return Disturbed(self.classifier.model, errors or {}, grids, generator) if errors or grids else None
+        disturbance, part = Disturbance(grids, errors or {}, seed), self.recalibrating
+        with nullcontext() if part is None else self.runner.recalibrated(self.inputs, part, disturbance):
+            return self.runner.run(self.inputs, slice(0, len(self.labels)), disturbance)
 
     def recalibrating_on(self, images: Division) -> "Bench":
         """With batch norms recalibrated on the images that calibrate; what that does to the clean network is noted.
@@ -103,7 +94,7 @@ class Bench:
     def actual(self, plan: Plan, how: How) -> Record:
         """The one network that a plan makes."""
         tensors = self.compressed(plan)
-        with self.replaced({name: tensor.weights for name, tensor in tensors.items()}):
+        with self.runner.replaced({name: tensor.weights for name, tensor in tensors.items()}):
             after = decide(self.logits(plan))
         seen = Decisions(self.labels, self.before, after, list(range(self.classes)))
         return counted(seen, self.fields(plan, tensors), how.confidence, self.provenance)
@@ -112,7 +103,7 @@ class Bench:
         """The one network, by posteriors of the clean one in the place of labels, corrected by the labels of the first images
         where so many are asked for (prediction-powered inference, Angelopoulos et al. 2023)."""
         tensors = self.compressed(plan)
-        with self.replaced({name: tensor.weights for name, tensor in tensors.items()}):
+        with self.runner.replaced({name: tensor.weights for name, tensor in tensors.items()}):
             after = decide(self.logits(plan))
         n, rows = len(after), np.arange(len(after))
         posterior = softmax(self.clean / scale.temperature, 1)
@@ -162,10 +153,6 @@ class Bench:
         breakdown = {kind: sum(tensor.rate_breakdown[kind] for tensor in tensors.values()) for kind in BREAKDOWN}
         return network_fields(plan, breakdown, sum(tensor.weights.size for tensor in tensors.values()))
 
-    def replaced(self, weights: Mapping[str, np.ndarray]) -> Replaced:
-        """The network with other values (rows, columns) of some weights, inside a ``with`` block."""
-        return Replaced(self.classifier.model, {name: (self.weights[name], values) for name, values in weights.items()})
-
     def expected(self, plan: Plan, how: How) -> Record:
         """The mean over independent uniform errors in +-step/2 of every entry."""
         afters: list[np.ndarray] = []
@@ -185,20 +172,10 @@ class Bench:
             rng = np.random.default_rng([how.seed, draw])
             errors = {name: rng.uniform(-0.5, 0.5, tensor.weights.shape) * tensor.steps for name, tensor in tensors.items()}
             if how.networks is None:
-                yield self.logits(plan, self.shaped(errors), int(rng.integers(2**62)))
+                yield self.logits(plan, errors, int(rng.integers(2**62)))
             else:
-                with self.replaced({name: self.weights[name].values + error for name, error in errors.items()}):
+                with self.runner.replaced({name: self.weights[name].values + error for name, error in errors.items()}):
                     yield self.logits(plan)
-
-    def shaped(self, errors: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-        """Errors (rows, columns) shaped as the parameters are."""
-        parameters = dict(self.classifier.model.named_parameters())
-        return {
-            name: self.weights[name]
-            .rows.back(torch.from_numpy(error).to(parameters[name].dtype), parameters[name])
-            .contiguous()
-            for name, error in errors.items()
-        }
 
     def _averaged(self, afters: np.ndarray, fields: dict[str, Any], how: How) -> Record:
         """The record of draws of decisions (draws, n)."""
@@ -243,35 +220,28 @@ class Bench:
         )
 
 
-def bench_of(classifier: TorchClassifier, inputs: Inputs, n: int) -> Bench:
-    """The network run clean on the first n images, and its weights found."""
-    operations: list[Operation] = []
+def bench_of(runner: Runner, inputs: Inputs, n: int) -> Bench:
+    """The network run clean on the first n images, and its weights found.
 
-    def note(operation: Operation) -> torch.Tensor:
-        operations.append(operation)
-        return operation()
-
-    watch = Watch(classifier.model, note)
-    with torch.inference_mode(), watch:
-        classifier.logits(inputs.batch(slice(0, 1), classifier.channels))
-    watch.check(classifier.name)
-    weights = weights_of(operations, classifier.model)
-    if not weights:
-        raise InputError(f"{classifier.name}: expected convolutions or linear layers, found none whose weight is a parameter")
-    logits = logits_of(classifier, inputs, slice(0, n), None)
+    Raises:
+        InputError: no weights, or labels that the network does not have.
+    """
+    runner = replace(runner, weights=runner.find_weights(inputs))
+    if not runner.weights:
+        raise InputError(f"{runner.name}: expected convolutions or linear layers, found none whose weight is a parameter")
+    logits = runner.run(inputs, slice(0, n))
     K = logits.shape[1]
     return Bench(
-        classifier=classifier,
+        runner=runner,
         inputs=inputs,
-        labels=labels_of(inputs, n, K, classifier.name),
+        labels=labels_of(inputs, n, K, runner.name),
         clean=logits,
         before=decide(logits),
-        weights={weight.name: weight for weight in weights},
         classes=K,
         provenance={
             "by": f"simulate.run {version()}",
-            "network": classifier.name,
-            "files_sha256": classifier.files,
+            "network": runner.name,
+            "files_sha256": runner.files,
             **inputs.images.source,
             **inputs.preprocessing.as_dict(),
             "evaluated": n,
@@ -291,5 +261,5 @@ def posterior_scale(bench: Bench, images: Division, temperature: float | None) -
     total = len(bench.inputs.images.labels)
     if images.calibrating == total:
         raise InputError("calibrate: expected images to fit the temperature on, or a --temperature, got none")
-    logits = logits_of(bench.classifier, bench.inputs, slice(images.calibrating, total), None)
+    logits = bench.runner.run(bench.inputs, slice(images.calibrating, total))
     return fitted_scale(logits, bench.inputs.images.labels[images.calibrating :])

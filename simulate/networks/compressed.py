@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from simulate.networks.batch_norm import folded
 from simulate.networks.bench import MOST_DRAWS, How, bench_of, posterior_scale
-from simulate.networks.disturbed import input_grids
+from simulate.networks.extract import FILES, check_network
 from simulate.networks.inputs import OPTIONS as IMAGE_OPTIONS
 from simulate.networks.inputs import Division, Inputs, division, preprocessing_of, read_inputs
 from simulate.networks.network import NAMES
-from simulate.networks.torch_networks import TorchClassifier, open_classifier
+from simulate.networks.runner import Runner, input_grids
 from theory.setting.checks import seed_of, share, whole
 from theory.setting.command_line import say
 from theory.setting.errors import InputError
@@ -82,9 +81,32 @@ def run_network(
     )
     inputs = read_inputs(Path(data), split, None, preprocessing_of(shaping, known=network in NAMES))
     images = division(len(inputs.images.labels), own["calibrate"], limit)
-    classifier = open_classifier(network, checkpoint, inputs.sample, inputs.classes, own["output"])
-    with folded(classifier, inputs.sample(classifier.channels)) if own["fold"] else nullcontext():
-        return _records(classifier, inputs, images, asked, bits, errors, how, own)
+    runner = open_runner(network, checkpoint, inputs, own["output"])
+    with runner.folded(inputs) if own["fold"] else nullcontext():
+        return _records(runner, inputs, images, asked, bits, errors, how, own)
+
+
+def open_runner(network: str, checkpoint: Path | str | None, inputs: Inputs, output: str | None) -> Runner:
+    """A PyTorch network by name or factory, or the one of a Keras or ONNX file.
+
+    Raises:
+        InputError: a network that can't be read, a checkpoint beside a file, or a TensorFlow folder.
+    """
+    check_network(network, checkpoint)
+    suffix = Path(network).suffix.lower()
+    if Path(network).is_dir():
+        raise InputError(f"network: expected PyTorch, Keras or ONNX, got the SavedModel {network}: give the network before it")
+    if suffix not in FILES:
+        from simulate.networks.torch_runner import open_torch_runner
+
+        return open_torch_runner(network, checkpoint, inputs, output)
+    if suffix == ".onnx":
+        from simulate.networks.onnx_runner import open_onnx_runner
+
+        return open_onnx_runner(network, inputs, output)
+    from simulate.networks.keras_runner import open_keras_runner
+
+    return open_keras_runner(network, inputs, output)
 
 
 def _check(asked: Question, errors: str, networks: int | None, own: dict[str, Any]) -> None:
@@ -118,7 +140,7 @@ def _check(asked: Question, errors: str, networks: int | None, own: dict[str, An
 
 
 def _records(
-    classifier: TorchClassifier,
+    runner: Runner,
     inputs: Inputs,
     images: Division,
     asked: Question,
@@ -128,10 +150,10 @@ def _records(
     own: dict[str, Any],
 ) -> list[Record]:
     """Of a network that is open, and folded where it is to be."""
-    bench = bench_of(classifier, inputs, images.evaluated)
+    bench = bench_of(runner, inputs, images.evaluated)
     if own["activation_bits"] is not None:
         width = whole("activation_bits", own["activation_bits"], 2, 17)
-        bench = replace(bench, grids=input_grids(classifier, inputs, images, list(bench.weights), width))
+        bench = replace(bench, grids=input_grids(bench.runner, inputs, images, width))
     if own["recalibrate"]:
         bench = bench.recalibrating_on(images)
     given = {name: own[name] for name in ("layers", "layer_bits", "plan")}

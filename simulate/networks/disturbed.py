@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from simulate.networks.inputs import Division, Inputs
-from simulate.networks.jacobians import Weight
+from simulate.networks.inputs import Inputs
 from simulate.networks.operations import Operation, Watch
+from simulate.networks.runner import Grid, finite_logits
 from simulate.networks.torch_networks import TorchClassifier
-from theory.setting.errors import InputError
-from theory.setting.schemes.uniform import affine_grid
+from simulate.networks.weights import Weight
 
 SPATIAL = {"convolution", "transposed convolution"}
 
@@ -42,7 +41,7 @@ class Disturbed(Watch):
         self,
         model: torch.nn.Module,
         errors: Mapping[str, torch.Tensor],
-        grids: Mapping[str, tuple[float, float, int]],
+        grids: Mapping[str, Grid],
         generator: torch.Generator,
     ):
         super().__init__(model, self._disturbed)
@@ -102,15 +101,6 @@ def input_ranges(
     return np.array(list(low.values())), np.array(list(high.values()))
 
 
-def input_grids(
-    classifier: TorchClassifier, inputs: Inputs, images: Division, names: Sequence[str], bits: int
-) -> dict[str, tuple[float, float, int]]:
-    """Step, zero point and bits of what enters each weight's operations, affine on its range over the images that calibrate."""
-    low, high = input_ranges(classifier, inputs, slice(images.calibrating, None), names)
-    steps, zeros = affine_grid(low, high, bits)
-    return {name: (float(s), float(z), bits) for name, s, z in zip(names, steps, zeros, strict=True) if s > 0}
-
-
 def logits_of(classifier: TorchClassifier, inputs: Inputs, part: slice, watch: Disturbed | None) -> np.ndarray:
     """(n, K) of the images of a part."""
     found, size = [], inputs.batch_size
@@ -123,7 +113,5 @@ def logits_of(classifier: TorchClassifier, inputs: Inputs, part: slice, watch: D
                 watch.start(len(images))
                 with watch:
                     logits = classifier.logits(images)
-        if not torch.isfinite(logits).all():
-            raise InputError(f"{classifier.name}: expected finite logits, got NaN or infinity from image {first} on")
         found.append(logits.double().numpy())
-    return np.concatenate(found)
+    return finite_logits(found, classifier.name)

@@ -59,7 +59,7 @@ def extract(
         InputError: images or network that can't be read, no linear head, labels beyond the network's classes, another accuracy.
     """
     shaping = preprocessing_of(preprocessing, known=network in NAMES)
-    _expected_files(network, checkpoint)
+    check_network(network, checkpoint)
     if out is not None:
         check_place(out, ".npz", reads=[checkpoint, network, shaping.labels, shaping.class_index])
     inputs = read_inputs(Path(data), split, limit, shaping)
@@ -119,7 +119,7 @@ def extract(
     return result
 
 
-def _expected_files(network: str, checkpoint: Path | str | None) -> None:
+def check_network(network: str, checkpoint: Path | str | None) -> None:
     """What can be said before an image is read."""
     suffix = Path(network).suffix.lower()
     if suffix in FILES:

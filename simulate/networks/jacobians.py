@@ -6,31 +6,15 @@ so J is summed over them before it is squared. Kept are J J' and what M draws of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from simulate.networks.operations import Operation, Rows, Watch, rows_of
+from simulate.networks.operations import Operation, Watch, rows_of
+from simulate.networks.weights import Weight
 
 SPATIAL = {"convolution", "transposed convolution"}
-MOST_JACOBIAN = 2**26  # entries of the largest Jacobian of a chunk of images: a quarter of a GiB
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weight:
-    """A weight of a network: its name, its values as rows of output channels (rows, columns), how they lie in the parameter."""
-
-    name: str
-    values: np.ndarray
-    rows: Rows
-
-    @property
-    def ranges(self) -> np.ndarray:
-        """(3, rows) what the entries of a row are scaled with: 1, max |W| of the row, and the extent of its values and 0."""
-        low, high = np.minimum(self.values.min(1), 0), np.maximum(self.values.max(1), 0)
-        return np.stack([np.ones(len(self.values)), np.maximum(-low, high), high - low])
 
 
 class Trace:

@@ -37,7 +37,7 @@ def open_keras(file: Path | str, sample: Sample, classes: int = 0, output: str |
         InputError: the extra is absent, another backend is loaded, the file is not readable or needs code of its own, no linear
             head.
     """
-    keras, model = _loaded(file)
+    keras, model = loaded(file)
     layers = [
         layer
         for layer in model._flatten_layers(include_self=False)  # those inside others too
@@ -46,7 +46,7 @@ def open_keras(file: Path | str, sample: Sample, classes: int = 0, output: str |
     seen: list[tuple] = []
     for layer in layers:
         _watch(layer, seen)
-    last, channels, rank = _layout(model, sample)
+    last, channels, rank = layout_of(model, sample)
     images = sample(channels)
     chosen: list[str] = []
 
@@ -80,7 +80,7 @@ def open_keras(file: Path | str, sample: Sample, classes: int = 0, output: str |
     return Network(Path(file).name, head, run_batch, bits, {}, sha256(file), channels, precision)
 
 
-def _loaded(file: Path | str) -> tuple[Any, Any]:
+def loaded(file: Path | str) -> tuple[Any, Any]:
     """Keras on its JAX backend, and the model of a file."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     try:
@@ -122,7 +122,7 @@ def _plain(tensor) -> np.ndarray:
     return array if array.dtype in (np.float16, np.float32, np.float64) else array.astype(np.float32)
 
 
-def _layout(model, sample: Sample) -> tuple[bool, int, int]:
+def layout_of(model, sample: Sample) -> tuple[bool, int, int]:
     """Whether a model takes channels last, how many, and the axes of its input."""
     inputs = getattr(model, "inputs", None)
     shape = tuple(inputs[0].shape) if inputs else ()

@@ -7,26 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import softmax
 
-from simulate.networks.batch_norm import folded
-from simulate.networks.disturbed import Replaced, input_ranges, logits_of
+from simulate.networks.compressed import open_runner
+from simulate.networks.follower import MOST_JACOBIAN, Follower
 from simulate.networks.inputs import Division, Inputs, division, labels_of, preprocessing_of, read_inputs
-from simulate.networks.jacobians import (
-    MOST_JACOBIAN,
-    Trace,
-    Weight,
-    entering_gradients,
-    entering_of,
-    jacobian,
-    row_grams,
-    shifts,
-    weights_of,
-)
 from simulate.networks.network import NAMES
 from simulate.networks.posteriors import fitted_scale
-from simulate.networks.torch_networks import TorchClassifier, open_classifier
+from simulate.networks.runner import Runner
 from theory.setting.archive import check_place
 from theory.setting.checks import seed_of, whole
 from theory.setting.command_line import progress, say
@@ -81,9 +69,9 @@ def linearize(
         check_place(out, ".npz", reads=[checkpoint, network, shaping.labels, shaping.class_index])
     inputs = read_inputs(Path(data), split, None, shaping)
     images = division(len(inputs.images.labels), calibrate, limit)
-    classifier = open_classifier(network, checkpoint, inputs.sample, inputs.classes, output)
-    with folded(classifier, inputs.sample(classifier.channels)) if fold else nullcontext():
-        noise, n = replace(_followed(classifier, inputs, images, draws, seed), fold=fold), images.evaluated
+    runner = open_runner(network, checkpoint, inputs, output)
+    with runner.folded(inputs) if fold else nullcontext():
+        noise, n = replace(_followed(runner, inputs, images, draws, seed), fold=fold), images.evaluated
     accuracy = float(np.mean(decide(noise.logits) == noise.labels))
     say(f"accuracy {accuracy:.2%} on the first {n} images")
     if out is not None:
@@ -91,39 +79,52 @@ def linearize(
     return noise
 
 
-def _followed(classifier: TorchClassifier, inputs: Inputs, images: Division, draws: int, seed: int) -> Noise:
-    model, n = classifier.model.float(), images.evaluated
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    first = Trace(model)
-    with first.watch:
-        classifier.logits(inputs.batch(slice(0, 1), classifier.channels))
-    first.watch.check(classifier.name)
-    weights = weights_of(first.operations, model)
-    if not weights:
-        raise InputError(f"{classifier.name}: expected convolutions or linear layers, found none whose weight is a parameter")
-    logits = logits_of(classifier, inputs, slice(0, n), None)
-    labels = labels_of(inputs, n, logits.shape[1], classifier.name)
+def _follower(runner: Runner, inputs: Inputs) -> Follower:
+    """Of a network, its weights found.
+
+    Raises:
+        InputError: no weights, or an ONNX network, which has no gradients.
+    """
+    runner = replace(runner, weights=runner.find_weights(inputs))
+    if not runner.weights:
+        raise InputError(f"{runner.name}: expected convolutions or linear layers, found none whose weight is a parameter")
+    if runner.framework == "PyTorch":
+        from simulate.networks.torch_follower import torch_follower
+
+        return torch_follower(runner, inputs)  # pyright: ignore[reportArgumentType]
+    if runner.framework == "Keras":
+        from simulate.networks.keras_follower import keras_follower
+
+        return keras_follower(runner, inputs)  # pyright: ignore[reportArgumentType]
+    raise InputError(f"network: expected a PyTorch or Keras network to linearize, got {runner.name}")
+
+
+def _followed(runner: Runner, inputs: Inputs, images: Division, draws: int, seed: int) -> Noise:
+    follower, n = _follower(runner, inputs), images.evaluated
+    runner, entering = follower.runner, follower.entering
+    weights = list(runner.weights.values())
+    logits = runner.run(inputs, slice(0, n))
+    labels = labels_of(inputs, n, logits.shape[1], runner.name)
     candidates, outside = _candidates(logits, labels)
     C = candidates.shape[1]
-    entering = entering_of(first.operations)
-    generator = torch.Generator().manual_seed(seed)
-    errors = {w.name: (2 * torch.rand((*w.values.shape, draws), generator=generator) - 1) * 3**0.5 for w in weights}
-    largest = max(max(w.values.size for w in weights), max(entering.values()))
-    size = max(1, min(inputs.batch_size, MOST_JACOBIAN // (C * largest)))
+    rng = np.random.default_rng([seed, 7])
+    errors = {w.name: (2 * rng.random((*w.values.shape, draws), np.float32) - 1) * np.float32(3**0.5) for w in weights}
+    size = max(1, min(inputs.batch_size, MOST_JACOBIAN // (C * follower.largest)))
     T, S = len(weights) + len(entering), len(SCALES)
     grams = np.zeros((S, T, n, C, C), np.float32)
     shifted = np.zeros((S, draws, T, n, C), np.float16)
     for start in progress(range(0, n, size), total=-(-n // size), what="images", unit="batch"):
         part = slice(start, min(start + size, n))
-        batch = inputs.batch(part, classifier.channels)
-        gram, moved, own = _chunk(classifier, batch, torch.from_numpy(candidates[part]), weights, errors)
-        grams[:, : len(weights), part], shifted[:, :, : len(weights), part], grams[0, len(weights) :, part] = gram, moved, own
+        found = follower.follow(inputs.batch(part, runner.channels), candidates[part], errors)
+        grams[:, : len(weights), part], shifted[:, :, : len(weights), part] = found.grams, found.shifts
+        grams[0, len(weights) :, part] = found.entering
     rng = np.random.default_rng([seed, 6])
     for t in range(len(weights), T):
         shifted[0, :, t] = (_roots(grams[0, t]) @ rng.standard_normal((draws, n, C, 1)))[..., 0]
-    rates = _gain_rates(classifier, inputs, weights, errors, logits, candidates, grams[0, : len(weights)])
-    low, high = input_ranges(classifier, inputs, slice(images.calibrating, None), list(entering))
+    rates = _gain_rates(runner, inputs, errors, logits, candidates, grams[0, : len(weights)])
+    total = len(inputs.images.labels)
+    low, high = runner.ranges(inputs, slice(images.calibrating if images.calibrating < total else 0, total))
+    ends = dict(zip(runner.weights, zip(low, high, strict=True), strict=True))
     return Noise(
         logits=logits,
         labels=labels,
@@ -133,16 +134,16 @@ def _followed(classifier: TorchClassifier, inputs: Inputs, images: Division, dra
             kinds=("weight",) * len(weights) + ("input",) * len(entering),
             sizes=np.array([*(w.values.size for w in weights), *entering.values()]),
             rows=np.array([*(len(w.values) for w in weights), *(1 for _ in entering)]),
-            low=np.array([*(w.values.min() for w in weights), *low]),
-            high=np.array([*(w.values.max() for w in weights), *high]),
+            low=np.array([*(w.values.min() for w in weights), *(ends[name][0] for name in entering)]),
+            high=np.array([*(w.values.max() for w in weights), *(ends[name][1] for name in entering)]),
         ),
         grams=dict(zip(SCALES, grams, strict=True)),
         draws=dict(zip(SCALES, shifted, strict=True)),
         gain_rates=rates,
         provenance={
             "source": "linearize",
-            "network": classifier.name,
-            "files_sha256": classifier.files,
+            "network": runner.name,
+            "files_sha256": runner.files,
             **inputs.images.source,
             **inputs.preprocessing.as_dict(),
             "evaluated": n,
@@ -169,10 +170,9 @@ def _candidates(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, flo
 
 
 def _gain_rates(
-    classifier: TorchClassifier,
+    runner: Runner,
     inputs: Inputs,
-    weights: list[Weight],
-    errors: dict[str, torch.Tensor],
+    errors: dict[str, np.ndarray],
     logits: np.ndarray,
     candidates: np.ndarray,
     grams: np.ndarray,
@@ -181,6 +181,7 @@ def _gain_rates(
     logits of the candidates of GAIN_IMAGES images and q is the even part of what the draw and its opposite do to them."""
     scheme, n = SCHEMES["symmetric"], min(len(logits), GAIN_IMAGES)
     assert isinstance(scheme, Uniform)  # it has a grid
+    weights = list(runner.weights.values())
     ends = [(np.array([[w.values.min()]]), np.array([[w.values.max()]])) for w in weights]
     steps = [float(scheme.grid(low, high, REFERENCE_BITS, MAX_ABS_PARTS)[0][0, 0]) for low, high in ends]
     followed = np.take_along_axis(logits[:n], candidates[:n], 1)
@@ -192,12 +193,12 @@ def _gain_rates(
         even = -clean
         for sign in (1.0, -1.0):
             changed = {
-                w.name: (w, w.values + sign * step / 12**0.5 * errors[w.name][..., m].double().numpy())
+                w.name: w.values + sign * step / 12**0.5 * errors[w.name][..., m].astype(np.float64)
                 for w, step in zip(weights, steps, strict=True)
             }
-            with Replaced(classifier.model, changed):
-                changed_logits = logits_of(classifier, inputs, slice(0, n), None)
-                even = even + np.take_along_axis(changed_logits, candidates[:n], 1) / 2
+            with runner.replaced(changed):
+                changed_logits = runner.run(inputs, slice(0, n))
+            even = even + np.take_along_axis(changed_logits, candidates[:n], 1) / 2
         even = even - even.mean(1, keepdims=True)
         gain = 1 + float(np.sum(even * clean) / np.sum(clean**2))
         rates.append(-np.log(max(gain, 1e-6)) / max(ratio, 1e-300))
@@ -208,31 +209,3 @@ def _roots(grams: np.ndarray) -> np.ndarray:
     """L with L L' = G for Grams (..., C, C), which single precision may leave without full rank."""
     values, vectors = np.linalg.eigh(grams.astype(np.float64))
     return vectors * np.sqrt(np.maximum(values, 0))[..., None, :]
-
-
-def _chunk(
-    classifier: TorchClassifier,
-    images: np.ndarray,
-    candidates: torch.Tensor,
-    weights: list[Weight],
-    errors: dict[str, torch.Tensor],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of some images and their candidates (n, C) the Grams (S, weights, n, C, C) and shifts (S, M, weights, n, C) of weights,
-    and the Grams (inputs, n, C, C) of inputs."""
-    trace, n = Trace(classifier.model), len(images)
-    with trace.watch:
-        logits = classifier.logits(images)
-    taken, given = trace.gradients(logits, candidates)
-    jacobians: dict[str, torch.Tensor] = {}
-    for operation, gradient in zip(trace.operations, given, strict=True):
-        own = jacobian(operation, gradient, n)
-        jacobians[operation.tensor] = jacobians[operation.tensor] + own if operation.tensor in jacobians else own
-    grams, moved, entering = [], [], []
-    for weight in weights:
-        J, scales = jacobians.pop(weight.name), torch.from_numpy(weight.ranges).float()
-        grams.append(row_grams(J, scales**2).numpy())
-        moved.append(shifts(J, errors[weight.name], scales).numpy())
-    for gradient in entering_gradients(trace.operations, taken).values():
-        J = gradient.reshape(len(gradient), n, -1).transpose(0, 1)
-        entering.append((J @ J.transpose(1, 2)).numpy())
-    return np.stack(grams, 1), np.stack(moved, 2), np.stack(entering)

@@ -1,6 +1,7 @@
 """A classifier in an ONNX file: the inputs of its matrix products are read off as further outputs of the graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def open_onnx(file: Path | str, sample: Sample, classes: int = 0, output: str | 
     Raises:
         InputError: the extra is absent, the file is not readable, more than one input, no linear head.
     """
-    graph = _Graph(file, sample)
+    graph = Graph(file, sample)
     found = graph.values(sample(graph.channels))
     arrays = {name: found[name] for name in graph.outputs if found[name].dtype.kind in "fiu"}
     floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
@@ -58,7 +59,7 @@ def open_onnx(file: Path | str, sample: Sample, classes: int = 0, output: str | 
     return Network(Path(file).name, head, run_batch, bits, {}, sha256(file), graph.channels, precision)
 
 
-class _Graph:
+class Graph:
     """An ONNX graph that also gives the inputs of its last matrix products."""
 
     def __init__(self, file: Path | str, sample: Sample):
@@ -85,19 +86,52 @@ class _Graph:
             if name not in {*self.outputs, *constants, self.input}:
                 model.graph.output.append(onnx.ValueInfoProto(name=name))
         self.stored = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        try:
-            providers = ["CPUExecutionProvider"]
-            self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
-        except Exception as error:  # onnxruntime's own kinds
-            raise InputError(f"{file}: expected a model that runs, got {first_line(error)}") from None
+        for node in model.graph.node:  # constants are held as nodes too
+            if node.op_type == "Constant" and [one.name for one in node.attribute] == ["value"]:
+                self.stored[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+        self.numpy_helper, self.value_info, self.runtime = onnx.numpy_helper, onnx.ValueInfoProto, onnxruntime
+        self.session = self._session()
         taken = self.session.get_inputs()[0]
         self.batch, self.last, self.channels = _layout(taken.shape, sample)
         self.rank = len(taken.shape)
         self.integer = any("Integer" in node.op_type or "QLinear" in node.op_type for node in model.graph.node)
         self.as_taken = _taken(taken.type, self.file)
+
+    def _session(self) -> Any:
+        options = self.runtime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = self.runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        try:
+            return self.runtime.InferenceSession(self.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own kinds
+            raise InputError(f"{self.file}: expected a model that runs, got {first_line(error)}") from None
+
+    def watch(self, names: list[str]) -> None:
+        """Make these arrays outputs, in the place of those that are none of the file's own."""
+        del self.model.graph.output[len(self.outputs) :]
+        for name in names:
+            if name not in self.outputs:
+                self.model.graph.output.append(self.value_info(name=name))
+        self.session = self._session()
+
+    @contextmanager
+    def with_initializers(self, values: Mapping[str, np.ndarray]) -> Iterator[None]:
+        """Other constants, by name, inside a ``with`` block."""
+        places = {one.name: one for one in self.model.graph.initializer}
+        places |= {
+            node.output[0]: node.attribute[0].t
+            for node in self.model.graph.node
+            if node.op_type == "Constant" and node.attribute
+        }
+        for name, array in values.items():
+            places[name].CopyFrom(self.numpy_helper.from_array(array, places[name].name))
+        self.session = self._session()
+        try:
+            yield
+        finally:
+            for name in values:
+                places[name].CopyFrom(self.numpy_helper.from_array(self.stored[name], places[name].name))
+            self.session = self._session()
 
     def values(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Every array by name, for normalized images (n, channels, H, W)."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from simulate.networks.weights import Rows
 from theory.setting.command_line import say
 from theory.setting.errors import InputError, listed
 
@@ -74,30 +75,6 @@ class Operation:
     ) -> torch.Tensor:
         """What it gives, of other inputs or another weight where they are given."""
         return self.call(self.inputs if inputs is None else inputs, self.weight if weight is None else weight, bias)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """How a weight's entries lie as (rows, columns), a row an output channel: its axis, and the groups that a transposed
-    convolution has."""
-
-    axis: int
-    groups: int = 1
-
-    def of(self, weight: torch.Tensor) -> torch.Tensor:
-        """(rows, columns) of a weight."""
-        if self.groups > 1:  # (groups * inputs, outputs, ...) -> (groups * outputs, inputs * ...)
-            parts = weight.reshape(self.groups, -1, *weight.shape[1:]).transpose(1, 2)
-            return parts.reshape(self.groups * weight.shape[1], -1)
-        return weight.movedim(self.axis, 0).reshape(weight.shape[self.axis], -1)
-
-    def back(self, rows: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """A weight shaped like another from its (rows, columns)."""
-        if self.groups > 1:
-            parts = rows.reshape(self.groups, like.shape[1], -1, *like.shape[2:]).transpose(1, 2)
-            return parts.reshape(like.shape)
-        shape = [like.shape[self.axis], *(size for axis, size in enumerate(like.shape) if axis != self.axis)]
-        return rows.reshape(shape).movedim(0, self.axis)
 
 
 def rows_of(operation: Operation) -> Rows:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.cifar import coarse_pixels, normalized, write_cifar
 from theory.all_layers import error_power
 from theory.setting.errors import InputError
 from theory.setting.files import read_noise
@@ -79,14 +80,12 @@ def small(tmp_path, seed, monkeypatch):
     model = made(Small, seed)
     model.head.weight.data *= 30
     rng = np.random.default_rng(seed)
-    pixels = np.clip(255 * np.kron(rng.random((200, 3, 4, 4)), np.ones((1, 1, 8, 8))), 0, 255).astype(np.uint8)
-    x = torch.from_numpy((pixels.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.25))
+    pixels = coarse_pixels(200, rng)
+    x = torch.from_numpy(normalized(pixels))
     with torch.no_grad():
         model.head.bias -= model(x).mean(0)
         labels = np.where(rng.random(200) < 0.8, model(x).argmax(1).numpy(), rng.integers(0, K, 200)).astype(np.uint8)
-    folder = tmp_path / "data" / "cifar-10-batches-bin"
-    folder.mkdir(parents=True)
-    np.concatenate([labels[:, None], pixels.reshape(200, -1)], 1).tofile(folder / "test_batch.bin")
+    write_cifar(tmp_path / "data", pixels, labels)
     module = ModuleType("small_networks")
     module.__dict__["model"] = model
     monkeypatch.setitem(sys.modules, "small_networks", module)
