@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import norm
 
 from theory.calibration import Calibration, calibrate, has_maximum
 from theory.effect import Draws
@@ -201,13 +202,57 @@ class State(NamedTuple):
         shared = np.take_along_axis(gram, own[:, :, None], 1)[:, 0]
         return np.maximum(variance + np.take_along_axis(variance, own, 1) - 2 * shared, 0.0)
 
-    def chances(self, covariance: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(n, C) with the gain: the chance that each candidate wins, and the lead of the decided class over it and its
-        deviation."""
-        gain = float(np.exp(-self.kappa * noise_ratio(self.followed, covariance)))
-        chance, _ = wins(gain * self.followed, np.sqrt(gain) * covariance, self.own, seed=seed)
-        lead = gain * (np.take_along_axis(self.followed, self.own[:, None], 1) - self.followed)
-        return chance.mean(0), lead, np.sqrt(np.sqrt(gain) * self.contrasts(covariance))
+    def at(self, power: Power, seed: int, method: str = METHODS[0]) -> "At":
+        """What errors of these variances do."""
+        covariance = power.covariance(self.noise)
+        ratio = noise_ratio(self.followed, covariance)
+        gain = float(np.exp(-self.kappa * ratio)) if method == "logit_gain" else 1.0
+        chances, _ = wins(gain * self.followed, np.sqrt(gain) * covariance, self.own, seed=seed)
+        return At(covariance, ratio, gain, chances)
+
+
+class At(NamedTuple):
+    """Logits N(gain a, sqrt(gain) covariance): covariance (n, C, C), v/V, gain, and the chances (replicates, n, C) with which
+    each candidate but the decided class wins."""
+
+    covariance: np.ndarray
+    ratio: float
+    gain: float
+    chances: np.ndarray
+
+
+def sensitivities(state: State, power: Power, at: At) -> dict[str, np.ndarray]:
+    """(T,) by scale of the Gram: dD/dv_t of every tensor at these error variances, with respect to the variance in that Gram.
+
+    The chance that a rival wins changes with the variance u of its contrast to the decided class as its pairwise bound
+    Phi(-lead/sqrt u) does: d ln P = d ln Phi. The gain is held.
+    """
+    chance = at.chances.mean(0)
+    lead = at.gain * (np.take_along_axis(state.followed, state.own[:, None], 1) - state.followed)
+    spread = np.sqrt(np.sqrt(at.gain) * state.contrasts(at.covariance))
+    some = (chance > 0) & (spread > 0)
+    ratio, spread = np.where(some, lead, 0.0) / np.where(some, spread, 1.0), np.where(some, spread, 1.0)
+    slope = np.exp(norm.logpdf(ratio) - norm.logsf(ratio)) * ratio / (2 * spread**2)
+    pull = np.where(some, chance * state.stake * slope, 0.0) / len(chance)
+    found = {}
+    for scale, gram in state.noise.grams.items():
+        variances = power.by_scale[scale]
+        found[scale] = np.array(
+            [max(float(np.sum(pull * state.contrasts(gram[t]))), 0.0) if variances[t] else 0.0 for t in range(len(variances))]
+        )
+    return found
+
+
+def shares(state: State, power: Power, at: At) -> dict[str, float]:
+    """Of every tensor with errors the share of the loss that its noise makes, to first order: s_t v_t over their sum. Inputs of
+    layers have ", input" behind the name."""
+    parts = {}
+    for scale, slopes in sensitivities(state, power, at).items():
+        for t in np.flatnonzero(power.by_scale[scale]):
+            name, kind = state.noise.tensors.names[t], state.noise.tensors.kinds[t]
+            parts[name if kind == "weight" else f"{name}, {kind}"] = float(slopes[t] * power.by_scale[scale][t])
+    total = sum(parts.values())
+    return {name: part / total for name, part in parts.items()} if total > 0 else parts
 
 
 def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], activation_bits: int | None = None) -> Record:
@@ -215,20 +260,16 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
     noise, stake = state.noise, state.stake
     n, K = noise.logits.shape
     power = error_power(noise, plan, activation_bits)
-    covariance = power.covariance(noise)
-    power_ratio = noise_ratio(state.followed, covariance)
-    ratio = state.kappa * power_ratio
-    gain = float(np.exp(-ratio)) if method == "logit_gain" else 1.0
-    chances, _ = wins(gain * state.followed, np.sqrt(gain) * covariance, state.own, seed=asked.seed)
-    lost = estimate((chances * stake).sum(2).mean(1))
-    flips = estimate(chances.sum(2).mean(1))
-    chance = chances.mean(0)
+    at = state.at(power, asked.seed, method)
+    lost = estimate((at.chances * stake).sum(2).mean(1))
+    flips = estimate(at.chances.sum(2).mean(1))
+    chance = at.chances.mean(0)
     D, F = float(lost.value), min(1.0, float(flips.value))
     by_image = (chance * stake).sum(1)
     moved = float((chance * state.stake_slope).sum(1).mean()) * (
         state.calibration.log_error if has_maximum(state.calibration) else 0
     )
-    draws = _networks(state, power, gain, power_ratio, float(by_image.var() / n) + moved**2, F)
+    draws = _networks(state, power, at.gain, at.ratio, float(by_image.var() / n) + moved**2, F)
     ends, sources = interval(draws, D, 0.0, asked)
     made, mended = _by_class(state, chance)
     priors = state.posterior.mean(0)
@@ -250,16 +291,17 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
         numerical_error=float(lost.error),
         risk_before_error=0.0,
         flip_rate_error=float(flips.error),
-        warnings=_warnings(state, KAPPA * power_ratio, spread_known=draws.law != UNKNOWN),
+        warnings=_warnings(state, KAPPA * at.ratio, spread_known=draws.law != UNKNOWN),
         provenance={
             "by": f"theory.predict {version()}",
             "noise": noise.provenance,
             "temperature": state.calibration.temperature,
             "log_temperature_error": state.calibration.log_error,
-            "gain": gain,
-            "noise_ratio": power_ratio,
+            "gain": at.gain,
+            "noise_ratio": at.ratio,
             "kappa": state.kappa,
             "activation_bits": activation_bits,
+            "shares": shares(state, power, at),
             "test_size": asked.test_size,
             "seed": asked.seed,
         },

@@ -89,7 +89,8 @@ def _predicted(network: DenseNetwork, plan: Plan, inputs: np.ndarray, asked: Ask
 
     lost, flips, risk = averaged((chance * stake).sum(1)), averaged(chance.sum(1)), averaged(1 - top)
     D, F = float(lost.value), min(1.0, float(flips.value))
-    ends, sources = interval(_networks(network, tensors, flat, stake, own, asked.seed), D, 0.0, asked)
+    draws = _networks(network, tensors, flat, stake, own, asked.seed)
+    ends, sources = interval(draws, D, 0.0, asked)
     prior = np.maximum(posterior.mean(0), 1e-300)
     before = np.bincount(own, weights=top, minlength=K) / n / prior
     gone = np.bincount(own, weights=top * chance.sum(1), minlength=K) / n / prior
@@ -115,6 +116,8 @@ def _predicted(network: DenseNetwork, plan: Plan, inputs: np.ndarray, asked: Ask
             "statistics": network.provenance,
             "inputs": n,
             "networks": NETWORKS,
+            "drawn_mean": float(draws.distortion.mean()),  # on the same inputs, beside the distortion predicted
+            "drawn_standard_error": float(draws.distortion.std(ddof=1) / np.sqrt(NETWORKS)),
             "test_size": asked.test_size,
             "seed": asked.seed,
         },

@@ -31,8 +31,13 @@ def depth_rows(
     networks: int = NETWORKS,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """A row per layer law, depth, width and bits: ``predicted`` with its ``numerical_error`` (95 %) and the interval ``low`` to
-    ``high`` of one network, ``distortion`` with its ``standard_error``; ``predicted_flips``, ``flips``; ``risk``."""
+    """A row per layer law, depth, width and bits.
+
+    Returns:
+        ``predicted`` with its ``numerical_error`` (95 %) and the interval ``low`` to ``high`` of one network; ``distortion``
+        with its ``standard_error``; ``same_inputs``, what 128 networks drawn lose on the inputs of the theory; flips likewise;
+        ``risk``.
+    """
     rows = []
     cases = [
         case for case in itertools.product(("optimal", "trained"), widths, depths) if case[0] == "optimal" or case[1] <= TRAINED
@@ -49,6 +54,8 @@ def depth_rows(
             row |= {"distortion": seen.distortion, "standard_error": seen.standard_error}
             row |= {"predicted_flips": said.flip_rate, "flips_error": said.flip_rate_error, "flips": seen.flip_rate}
             row |= {"flips_standard_error": seen.flip_rate_standard_error}
+            row |= {"method": said.method, "same_inputs": said.provenance.get("drawn_mean")}
+            row |= {"same_inputs_standard_error": said.provenance.get("drawn_standard_error")}
             row |= {"predicted_spread": said.interval_sources["network"], "spread": seen.interval_sources["network"]}
             rows.append(row)
     return rows

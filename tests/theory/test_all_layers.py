@@ -88,6 +88,24 @@ def test_the_interval_knows_the_error_of_the_temperature(seed):
     assert np.sqrt(gap) == pytest.approx(abs(slope) * error, rel=0.02)
 
 
+def test_shares_say_which_layer_costs(seed):
+    """They sum to 1 and are those of the losses with a little more noise in one weight at a time."""
+    noise = noise_of(seed)
+    (record,) = predict(noise, scheme="symmetric", bits=[4], temperature=1.5, method="first_order", seed=seed)
+    shares = record.provenance["shares"]
+    assert list(shares) == ["a", "b", "c"]
+    assert sum(shares.values()) == pytest.approx(1)
+    grown = []
+    for t in range(3):
+        gram = noise.grams[""].copy()
+        gram[t] *= 1.15
+        (more,) = predict(
+            replace(noise, grams={"": gram}), scheme="symmetric", bits=[4], temperature=1.5, method="first_order", seed=seed
+        )
+        grown.append(more.distortion - record.distortion)
+    np.testing.assert_allclose(list(shares.values()), np.array(grown) / sum(grown), atol=0.06)
+
+
 def test_draws_have_gains_of_their_own(seed):
     """With gain rates the mean of them is kappa, and each draw shrinks by its own."""
     noise = noise_of(seed)

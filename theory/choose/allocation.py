@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.stats import norm
 
-from theory.all_layers import State, error_power, predicted, state_of, stored_bits
+from theory.all_layers import State, error_power, predicted, sensitivities, state_of, stored_bits
 from theory.interval import Asked
 from theory.setting.checks import share, widths
 from theory.setting.errors import InputError
@@ -186,20 +185,10 @@ class Search:
         return kept
 
     def sensitivities(self, bits: Mapping[str, int]) -> np.ndarray:
-        """(weights,) dD/dv_t at a plan. The chance that a rival wins changes with the variance u of its contrast to the decided
-        class as its pairwise bound Phi(-lead/sqrt u) does: d ln P = d ln Phi."""
-        state, noise = self.state, self.state.noise
-        at = error_power(noise, self.plan(bits)).covariance(noise)
-        chance, lead, spread = state.chances(at, self.asked.seed)
-        some = (chance > 0) & (spread > 0)
-        ratio, spread = np.where(some, lead, 0.0) / np.where(some, spread, 1.0), np.where(some, spread, 1.0)
-        slope = np.exp(norm.logpdf(ratio) - norm.logsf(ratio)) * ratio / (2 * spread**2)
-        pull = np.where(some, chance * state.stake * slope, 0.0) / len(chance)
-        place, found = noise.tensors.indices("weight"), []
-        for name in self.names:
-            gram = noise.grams[self.scale[name]][place[name]]
-            found.append(float(np.sum(pull * state.contrasts(gram))))
-        return np.maximum(np.array(found), 0.0)
+        """(weights,) dD/dv_t at a plan."""
+        power, place = error_power(self.state.noise, self.plan(bits)), self.state.noise.tensors.indices("weight")
+        found = sensitivities(self.state, power, self.state.at(power, self.asked.seed))
+        return np.array([found[self.scale[name]][place[name]] for name in self.names])
 
     def best_linear(self, sensitivities: np.ndarray, budget: float) -> tuple[dict[str, int], float]:
         """The widths of least sum_t s_t v_t under the budget, and the gap to the bound that the solver proves."""
