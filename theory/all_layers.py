@@ -32,6 +32,7 @@ from theory.setting.schemes.uniform import Uniform, affine_grid
 UNKNOWN = "unknown"  # the law of single networks where the file has no draws
 METHODS = ("logit_gain", "first_order")
 KAPPA = 1.2  # -ln g over v/V, seen on a ResNet-20 and a ResNet-44
+MISFIT = 0.25  # standard deviation of what first order and gain get wrong, over the flips and the root of 1.2 v/V (a ResNet-20)
 FIRST_ORDER = 0.2  # kappa v/V above which first order and gain no longer hold to a point
 
 
@@ -270,7 +271,8 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
         state.calibration.log_error if has_maximum(state.calibration) else 0
     )
     draws = _networks(state, power, at.gain, at.ratio, float(by_image.var() / n) + moved**2, F)
-    ends, sources = interval(draws, D, 0.0, asked)
+    misfit = MISFIT * float(np.sqrt(KAPPA * at.ratio)) * F
+    ends, sources = interval(draws, D, misfit, asked)
     made, mended = _by_class(state, chance)
     priors = state.posterior.mean(0)
     top = state.posterior[np.arange(n), state.decided]

@@ -17,6 +17,7 @@ from simulate.networks.runner import Runner, input_grids
 from theory.setting.checks import seed_of, share, whole
 from theory.setting.command_line import say
 from theory.setting.errors import InputError
+from theory.setting.plan import with_least_squares
 from theory.setting.question import Question, question
 from theory.setting.record import Record
 
@@ -158,6 +159,7 @@ def _records(
         bench = bench.recalibrating_on(images)
     given = {name: own[name] for name in ("layers", "layer_bits", "plan")}
     plans = asked.network_plans(bench.weights, bits, fold=bool(own["fold"]), **given)
+    plans = with_least_squares(plans, {name: weight.values for name, weight in bench.weights.items()})
     if own["unlabelled"]:
         scale = posterior_scale(bench, images, own["temperature"])
         return [bench.unlabelled(plan, how, scale, own["labelled"]) for plan in plans]

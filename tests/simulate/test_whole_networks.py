@@ -227,6 +227,43 @@ def test_the_actual_network_is_the_one_compressed_by_hand(small, per_channel):
         assert record.plan == {"conv.weight": bits, "head.weight": bits}
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scheme": "affine", "bits": [4]},
+        {"scheme": "midrise", "bits": [3], "per_channel": True},
+        {"scheme": "symmetric", "bits": [3], "group_size": 7},
+        {"scheme": "optimal", "criterion": "mse", "bits": [3]},
+        {"scheme": "codebook", "bits": [3]},
+        {"scheme": "prune", "sparsity": 0.5},
+        {"scheme": "deep-compression", "bits": [3], "sparsity": 0.5},
+    ],
+    ids=lambda options: options["scheme"],
+)
+def test_every_scheme_compresses_whole_networks(small, options):
+    """Rows of output channels flattened in C order, by the public function of one layer."""
+    model, x, _, own = small
+    (record,) = simulate.run(**own, **options, calibrate=50)
+    changed = made(Small, 0)
+    changed.load_state_dict(model.state_dict())
+    question = {name: value for name, value in options.items() if name not in ("scheme", "bits")}
+    stored = 0
+    for name in ("conv", "head"):
+        weight = getattr(changed, name).weight
+        rows = weight.detach().double().numpy().reshape(len(weight), -1)
+        width = options["bits"][0] if "bits" in options else None
+        if options["scheme"] == "optimal":
+            errors = [np.sum((compress(rows, "optimal", width, step=k, **question).weights - rows) ** 2) for k in range(1, 257)]
+            question["step"] = 256 - int(np.argmin(errors[::-1]))
+        layer = compress(rows, options["scheme"], width, **question)
+        weight.data = torch.from_numpy(layer.weights.reshape(weight.shape)).float()
+        stored += sum(layer.rate_breakdown.values())
+        question.pop("step", None)
+    after = decisions(changed, x[:150])
+    assert record.flip_rate == pytest.approx(np.mean(decisions(model, x[:150]) != after), abs=1e-9)
+    assert record.rate == pytest.approx(stored / (6 * 75 + 6 * K))
+
+
 def folded_by_hand(model: Any) -> Any:
     """A convolution with the batch norm behind it in its weight and bias, and none behind it."""
     changed = made(Small, 0)
@@ -506,6 +543,7 @@ def test_the_commands_of_the_readme_run(small, tmp_path, monkeypatch, capsys):
         ({"bits": [3], "errors": "expected", "unlabelled": True}, "unlabelled: expected with actual errors alone"),
         ({"bits": [3], "temperature": 1.0}, "temperature, labelled: expected with --unlabelled alone"),
         ({"bits": [3], "method": "counting"}, "method: expected none with a network"),
+        ({"bits": [3], "scheme": "optimal", "criterion": "distortion"}, "criterion: expected mse for several layers"),
         ({"bits": [3], "fold": True, "recalibrate": True}, "recalibrate: expected none with --fold"),
         ({"bits": [3], "errors": "expected", "recalibrate": True}, "recalibrate: expected --networks M"),
         ({"bits": [3], "recalibrate": True, "calibrate": 0}, "calibrate: expected images to recalibrate"),
@@ -528,4 +566,4 @@ def test_the_commands_of_the_readme_run(small, tmp_path, monkeypatch, capsys):
 )
 def test_what_a_network_cannot_be_asked(small, options, message):
     with pytest.raises(InputError, match=message):
-        simulate.run(**small[3], scheme="symmetric", **{"calibrate": 50, **options})
+        simulate.run(**small[3], **{"scheme": "symmetric", "calibrate": 50, **options})

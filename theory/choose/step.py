@@ -12,7 +12,7 @@ from theory.integrals.contrasts import has_orthants, laws_of, orthants
 from theory.integrals.line_averages import SETS, known_lines
 from theory.setting.errors import InputError
 from theory.setting.features import Features
-from theory.setting.plan import Plan, TensorPlan
+from theory.setting.plan import ROUNDING, Plan, TensorPlan, least_squares_step
 from theory.setting.precision import in_float64
 from theory.setting.problem import Problem, margin
 from theory.setting.schemes import SCHEMES
@@ -21,7 +21,6 @@ from theory.setting.schemes.uniform import MAX_ABS_PARTS
 COARSE, FINE, BEST = 64, 1024, 24  # points for all layers, for the best of them, and how many those are
 LAYERS = 32  # a compiled call
 FEW = 16  # layers held at once of networks with features, which can be large
-ROUNDING = 1e-13  # distortion, or squared error over the squared weights, within which two steps are as good
 
 
 def with_chosen_steps(
@@ -65,18 +64,16 @@ class LayerCost:
 def best_step(plan: TensorPlan, cost: LayerCost) -> int:
     """The step in 256ths of the max-abs step: the largest one of the least predicted distortion or squared error."""
     weights, parts = cost.subject.weights, range(1, MAX_ABS_PARTS + 1)
+    if plan.options.get("criterion") == "mse":
+        return least_squares_step(plan, weights)
 
     def layer(part: int) -> np.ndarray:
         return plan.with_option("step", part).compress(weights).weights
 
-    if plan.options.get("criterion") == "mse":
-        costs, scale = np.array([np.sum((layer(part) - weights) ** 2) for part in parts]), float(np.sum(weights**2))
-    else:
-        some = FEW if isinstance(cost.subject, Features) else len(parts)
-        slabs = [parts[i : i + some] for i in range(0, len(parts), some)]
-        costs = np.concatenate([cost.distortions(np.stack([layer(part) for part in slab])) for slab in slabs])
-        scale = 1.0
-    alike = costs <= costs.min() + ROUNDING * scale
+    some = FEW if isinstance(cost.subject, Features) else len(parts)
+    slabs = [parts[i : i + some] for i in range(0, len(parts), some)]
+    costs = np.concatenate([cost.distortions(np.stack([layer(part) for part in slab])) for slab in slabs])
+    alike = costs <= costs.min() + ROUNDING
     return parts[int(np.flatnonzero(alike)[-1])]
 
 

@@ -12,7 +12,10 @@ import numpy as np
 
 from theory.setting.checks import widths
 from theory.setting.errors import InputError, listed
-from theory.setting.schemes import Compressed, compress, scheme_of
+from theory.setting.schemes import SCHEMES, Compressed, compress, scheme_of
+from theory.setting.schemes.uniform import MAX_ABS_PARTS
+
+ROUNDING = 1e-13  # squared error over the squared weights, or distortion, within which two steps are as good
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,32 @@ class Plan:
     def layer(self) -> TensorPlan:
         """The plan of the last layer on its own."""
         return self.tensors["weights"]
+
+
+def least_squares_step(plan: TensorPlan, weights: np.ndarray) -> int:
+    """The step in 256ths of the max-abs step that leaves the least squared error, the largest one on a tie."""
+    parts = range(1, MAX_ABS_PARTS + 1)
+    costs = np.array([np.sum((plan.with_option("step", part).compress(weights).weights - weights) ** 2) for part in parts])
+    alike = costs <= costs.min() + ROUNDING * float(np.sum(weights**2))
+    return parts[int(np.flatnonzero(alike)[-1])]
+
+
+def with_least_squares(plans: Sequence[Plan], weights: Mapping[str, np.ndarray]) -> list[Plan]:
+    """The plans of a network of these weights (rows, columns), the step of least squared error where it is open.
+
+    Raises:
+        InputError: a step of least distortion, which is known of one layer alone.
+    """
+    chosen = []
+    for plan in plans:
+        tensors = {}
+        for name, tensor in plan.tensors.items():
+            open_step = SCHEMES[tensor.scheme].option("step") is not None and "step" not in tensor.options
+            if open_step and tensor.options.get("criterion") != "mse":
+                raise InputError("criterion: expected mse for several layers, the least distortion is known of one alone")
+            tensors[name] = tensor.with_option("step", least_squares_step(tensor, weights[name])) if open_step else tensor
+        chosen.append(replace(plan, tensors=tensors))
+    return chosen
 
 
 def layers_of(plans: list[Plan], weights: np.ndarray) -> list[Compressed]:

@@ -16,7 +16,7 @@ from theory.setting.dense import DenseNetwork
 from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.files import given_plan
-from theory.setting.plan import Plan, TensorPlan, network_plans
+from theory.setting.plan import Plan, TensorPlan, network_plans, with_least_squares
 from theory.setting.problem import Problem
 from theory.setting.schemes import OPTIONS, Scheme, scheme_of
 
@@ -128,6 +128,7 @@ def plans_of(network: DenseNetwork, scheme: str, bits: Sequence[int] | int | Non
     """
     own = {name: options.pop(name, None) for name in ("layers", "layer_bits", "plan")}
     asked = question(scheme, **options)
-    if asked.activation_bits is not None or options.get("criterion") is not None:
-        raise InputError("activation_bits, criterion: expected none with a dense network of several layers")
-    return asked.network_plans(network.names, bits, **own)
+    if asked.activation_bits is not None:
+        raise InputError("activation_bits: expected none with a dense network of several layers")
+    weights = {name: layer[0] for name, layer in zip(network.names, network.layers, strict=True)}
+    return with_least_squares(asked.network_plans(network.names, bits, **own), weights)
