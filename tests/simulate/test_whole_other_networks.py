@@ -225,4 +225,5 @@ def test_inputs_of_keras_layers_are_rounded(data, keras_file):
     assert fine.flip_rate <= 0.02 < coarse.flip_rate
     for option in ("fold", "recalibrate"):
         with pytest.raises(InputError, match=f"{option}: expected a PyTorch network, got net.keras"):
-            simulate.run(**given, **question, **{option: True})
+            refused: dict = {option: True}
+            simulate.run(**given, **question, **refused)
