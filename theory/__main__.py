@@ -74,11 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _add_allocate(commands) -> None:
     command = commands.add_parser(
         "allocate",
-        help="bits for each layer of a network that lose least under a budget",
-        description="The width of each weight of a network that loses least, from the noise of its logits, under a budget of "
-        "stored bits per weight, or the fewest such bits that keep a loss.",
+        help="bits for each layer of a network, or row of a last layer, that lose least under a budget",
+        description="The width of each weight of a network that loses least, from the noise of its logits, or of each row of a "
+        "last layer, from its statistics or features, under a budget of stored bits per weight; or the fewest such bits that "
+        "keep a loss.",
     )
-    command.add_argument("noise", help="a noise file (.npz), from `simulate linearize`")
+    command.add_argument(
+        "noise", metavar="file", help="a noise file (from `simulate linearize`), statistics or features (.npz)"
+    )
     command.add_argument("--scheme", required=True, metavar="S", help=f"one of {', '.join(UNIFORM)}")
     command.add_argument(
         "--budget", type=positive, metavar="RATE", help="stored bits per weight, all side information included"

@@ -178,6 +178,12 @@ class State(NamedTuple):
         return KAPPA if rates is None else float(np.mean(rates))
 
     @property
+    def linear(self) -> bool:
+        """Whether the logits are linear in the weights, as those of a last layer: no draw has a gain."""
+        rates = self.noise.gain_rates
+        return rates is not None and not np.any(rates)
+
+    @property
     def stake(self) -> np.ndarray:
         """(n, C) what is lost where a candidate wins: the posterior of the clean decision less its own."""
         return self._less_than_own(self.posterior)
@@ -271,7 +277,8 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
         state.calibration.log_error if has_maximum(state.calibration) else 0
     )
     draws = _networks(state, power, at.gain, at.ratio, float(by_image.var() / n) + moved**2, F)
-    misfit = MISFIT * float(np.sqrt(KAPPA * at.ratio)) * F
+    strength = 0.0 if state.linear else KAPPA * at.ratio
+    misfit = MISFIT * float(np.sqrt(strength)) * F
     ends, sources = interval(draws, D, misfit, asked)
     made, mended = _by_class(state, chance)
     priors = state.posterior.mean(0)
@@ -293,7 +300,7 @@ def predicted(state: State, plan: Plan, asked: Asked, method: str = METHODS[0], 
         numerical_error=float(lost.error),
         risk_before_error=0.0,
         flip_rate_error=float(flips.error),
-        warnings=_warnings(state, KAPPA * at.ratio, spread_known=draws.law != UNKNOWN),
+        warnings=_warnings(state, strength, spread_known=draws.law != UNKNOWN),
         provenance={
             "by": f"theory.predict {version()}",
             "noise": noise.provenance,

@@ -373,6 +373,28 @@ def test_the_interval_of_a_mean_over_errors_has_its_confidence(small):
     assert ratio == pytest.approx(1.959964 / 0.674490, rel=1e-5)
 
 
+def test_what_whole_networks_refuse(small, tmp_path):
+    """No weight at all; logits that are not finite, with the image; a noise file cut short. One line each."""
+    model, _, _, options = small
+    forward = model.forward
+    model.forward = lambda x: x.mean((2, 3))[:, :1] * torch.arange(1.0, 5.0)
+    for call in (simulate.linearize, lambda **own: simulate.run(**own, scheme="symmetric", bits=[3])):
+        with pytest.raises(InputError, match="expected convolutions or linear layers, found none whose weight is a parameter"):
+            call(**options)
+    model.forward = lambda x: forward(x) + torch.where(torch.arange(len(x)) == 7, torch.nan, 0.0)[:, None]
+    for call in (simulate.linearize, lambda **own: simulate.run(**own, scheme="symmetric", bits=[3])):
+        with pytest.raises(InputError, match="small_networks:model: expected finite logits, got NaN or infinity at image 7"):
+            call(**options)
+    model.forward = forward
+    simulate.linearize(**options, out=tmp_path / "noise.npz", limit=20, draws=2)
+    whole = (tmp_path / "noise.npz").read_bytes()
+    (tmp_path / "noise.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="noise.npz"):
+        theory.predict(tmp_path / "noise.npz", scheme="symmetric", bits=[3])
+    with pytest.raises(InputError, match="calibrate: expected fewer than the 200 images there are, got 200"):
+        simulate.linearize(**options, calibrate=200)
+
+
 def test_weights_that_are_no_parameters_are_refused(small):
     """One computed from others: it would stay as it is, and nobody would know."""
     model, _, _, options = small

@@ -224,6 +224,6 @@ def test_inputs_of_keras_layers_are_rounded(data, keras_file):
     (coarse,) = simulate.run(**given, **question, activation_bits=2)
     assert fine.flip_rate <= 0.02 < coarse.flip_rate
     for option in ("fold", "recalibrate"):
+        refused: dict = {option: True}
         with pytest.raises(InputError, match=f"{option}: expected a PyTorch network, got net.keras"):
-            refused: dict = {option: True}
             simulate.run(**given, **question, **refused)

@@ -4,9 +4,12 @@ import itertools
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.support.noise import noise_of
+from tests.support.problems import random_problem
+from tests.support.samples import sample
 from theory.all_layers import error_power, predicted, state_of
 from theory.choose.allocation import Search, allocate
 from theory.interval import Asked
@@ -104,3 +107,25 @@ def test_a_tensor_may_have_a_granularity_of_its_own(tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps({"scheme": "symmetric", "granularity": "tensor", "tensors": own}))
     (record,) = predict(noise, scheme="symmetric", plan=tmp_path / "plan.json", temperature=1.0)
     assert record.rate == pytest.approx((3 * 100 + 4 * 400 + 3 * 50 + 32 * (1 + 10 + 1)) / 550)
+
+
+@pytest.mark.parametrize("kind", ["statistics", "features"])
+def test_rows_of_a_last_layer_get_widths_of_their_own(kind, seed):
+    """A row ten times as small needs fewer bits; the prediction is that of steps a row at one width, and the budget is kept."""
+    problem = random_problem(24, seed, K=4)
+    scale = np.array([1.0, 0.05, 1.0, 1.0])
+    problem = replace(problem, weights=problem.weights * scale[:, None])
+    subject = problem if kind == "statistics" else sample(problem, 3000, np.random.default_rng(seed))
+    found = allocate(subject, scheme="symmetric", budget=5.0, bits=BITS, seed=seed)
+    widths = {name: own["bits"] for name, own in found["plan"]["tensors"].items()}
+    assert list(widths) == [f"weights[{k}]" for k in range(4)]
+    assert widths["weights[1]"] == min(widths.values()) < max(widths.values())
+    assert found["rate"] <= 5.0
+    assert found["uniform"] is not None
+    assert found["record"].distortion <= found["uniform"].distortion
+    (same,) = predict(problem, scheme="symmetric", bits=[found["uniform"].bits], per_channel=True, errors="expected", seed=seed)
+    error = np.hypot(found["uniform"].interval_sources["statistics"], same.numerical_error)
+    assert abs(found["uniform"].distortion - same.distortion) < 4.5 * error + 0.1 * same.distortion
+    assert abs(found["uniform"].flip_rate - same.flip_rate) < 0.15 * same.flip_rate
+    assert found["uniform"].provenance["gain"] == 1
+    assert not any("first order" in warning for warning in found["record"].warnings)

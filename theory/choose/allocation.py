@@ -14,13 +14,17 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from theory.all_layers import State, error_power, predicted, sensitivities, state_of, stored_bits
+from theory.choose.rows import noise_of_rows
 from theory.interval import Asked
-from theory.setting.checks import share, widths
+from theory.setting.checks import seed_of, share, widths
+from theory.setting.dense import DenseNetwork
 from theory.setting.errors import InputError
+from theory.setting.features import Features
 from theory.setting.files import read_any, write_plan
 from theory.setting.noise import Noise
 from theory.setting.plan import Plan, network_plans
 from theory.setting.precision import in_float64
+from theory.setting.problem import Problem
 from theory.setting.record import Record
 
 WIDTHS = tuple(range(2, 9))
@@ -30,7 +34,7 @@ HALVINGS = 12  # of the budget, for the smallest rate that keeps a loss
 
 @in_float64
 def allocate(
-    source: Noise | Path | str,
+    source: Noise | Problem | Features | Path | str,
     *,
     scheme: str,
     budget: float | None = None,
@@ -46,7 +50,8 @@ def allocate(
     """The width of each weight that loses least.
 
     Args:
-        source: the noise of a network's logits, or its file.
+        source: the noise of a network's logits, or its file; or a problem, features or their file, whose rows are the weights:
+            each has a step of its own, and points are drawn from a problem.
         scheme, temperature, confidence, test_size, seed, options: as :func:`theory.predict`.
         budget: stored bits per weight, all side information included; or ``max_loss``: the smallest rate whose predicted loss
             is at most that.
@@ -62,8 +67,11 @@ def allocate(
         InputError: a bad file or bad options, or a budget or loss that no widths keep.
     """
     noise = read_any(source)
+    if isinstance(noise, DenseNetwork):
+        raise InputError("allocate: expected a noise file, statistics or features of one layer, got a dense network of several")
     if not isinstance(noise, Noise):
-        raise InputError("allocate: expected a noise file (from `simulate linearize`), got one of a single layer")
+        options.pop("per_channel", None)  # every row is a tensor
+        noise = noise_of_rows(noise, seed_of(seed))
     if (budget is None) == (max_loss is None):
         raise InputError("budget, max_loss: expected one of the two, got " + ("none" if budget is None else "both"))
     if budget is not None and not (isinstance(budget, int | float) and 0 < budget < 64):
