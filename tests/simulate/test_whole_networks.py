@@ -389,7 +389,7 @@ def test_what_whole_networks_refuse(small, tmp_path):
     simulate.linearize(**options, out=tmp_path / "noise.npz", limit=20, draws=2)
     whole = (tmp_path / "noise.npz").read_bytes()
     (tmp_path / "noise.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="noise.npz"):
+    with pytest.raises(InputError, match=r"noise\.npz"):
         theory.predict(tmp_path / "noise.npz", scheme="symmetric", bits=[3])
     with pytest.raises(InputError, match="calibrate: expected fewer than the 200 images there are, got 200"):
         simulate.linearize(**options, calibrate=200)
