@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from simulate.experiments.halves import write_table
 from simulate.networks.bench import Bench, How, bench_of
@@ -20,7 +21,6 @@ from simulate.networks.torch_runner import open_torch_runner
 from theory.prediction import predict
 from theory.setting.command_line import Parser, add_seed, progress, run, whole_number
 from theory.setting.errors import InputError
-from theory.setting.noise import Noise
 from theory.setting.plan import Plan, network_plans
 from theory.setting.problem import decide
 
@@ -65,15 +65,13 @@ def all_layers(
             row |= {"predicted": other.distortion, "low": other.interval[0], "high": other.interval[1]}
             row |= {"predicted_flips": other.flip_rate, "first_order": one.distortion}
             row |= {"noise_ratio": other.provenance["noise_ratio"], "gain": other.provenance["gain"]}
-            rows.append(row | sampled(bench, noise, plan, temperature, draws=draws, networks=networks, seed=seed))
+            rows.append(row | sampled(bench, plan, temperature, draws=draws, networks=networks, seed=seed))
     return rows
 
 
-def sampled(
-    bench: Bench, noise: Noise, plan: Plan, temperature: float, *, draws: int, networks: int, seed: int
-) -> dict[str, float]:
+def sampled(bench: Bench, plan: Plan, temperature: float, *, draws: int, networks: int, seed: int) -> dict[str, float]:
     """What a plan does to the images, by random signs, by networks drawn and to the one network."""
-    posterior, rows = noise.posterior(temperature), np.arange(len(bench.before))
+    posterior, rows = softmax(bench.clean / temperature, 1), np.arange(len(bench.before))
     top = posterior[rows, bench.before]
 
     def lost(logits: np.ndarray) -> float:
