@@ -5,7 +5,6 @@ Theory and simulation have inputs of their own. The error of the theory is that 
 of its networks and inputs.
 """
 
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +17,15 @@ from theory.prediction import predict
 from theory.setting.command_line import Parser, add_seed, progress, run
 
 CLASSES, FEATURES, SEPARATION = 10, 64, 3.0
-DEPTHS, WIDTHS, BITS = (1, 2, 3, 4, 5, 6), (64, 512), (2, 3, 4)
-TRAINED = 64  # width up to which networks are also trained
-NETWORKS = 1200
+BITS = (2, 3, 4)
+ALL = (1, 2, 3, 4, 5, 6)
+CASES = (("optimal", 64, ALL), ("trained", 64, ALL), ("optimal", 256, ALL), ("optimal", 512, (2, 4)))  # layer, width, depths
+NETWORKS = 600
 
 
 def depth_rows(
     *,
-    depths: Sequence[int] = DEPTHS,
-    widths: Sequence[int] = WIDTHS,
+    cases: Sequence[tuple[str, int, Sequence[int]]] = CASES,
     bits: Sequence[int] = BITS,
     networks: int = NETWORKS,
     seed: int = 0,
@@ -39,10 +38,8 @@ def depth_rows(
         ``risk``.
     """
     rows = []
-    cases = [
-        case for case in itertools.product(("optimal", "trained"), widths, depths) if case[0] == "optimal" or case[1] <= TRAINED
-    ]
-    for layer, width, depth in progress(cases, what="networks", unit="network"):
+    chosen = [(layer, width, depth) for layer, width, depths in cases for depth in depths]
+    for layer, width, depth in progress(chosen, what="networks", unit="network"):
         sizes: dict[str, Any] = dict(classes=CLASSES, features=FEATURES, separation=SEPARATION, priors="unequal")
         subject = synthetic(depth=depth, width=None if depth == 1 else width, layer=layer, seed=seed, **sizes)
         question: dict[str, Any] = dict(scheme="symmetric", bits=bits, errors="expected", seed=seed)
