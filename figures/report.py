@@ -15,8 +15,10 @@ import matplotlib.pyplot as plt
 from figures import (
     actual_errors,
     all_layers,
+    allocations,
     choices,
     compare,
+    depth,
     distortion,
     failure_map,
     many_classes,
@@ -56,6 +58,8 @@ FIGURES: dict[str, ModuleType] = {
         choices,
         power,
         all_layers,
+        allocations,
+        depth,
     )
 }
 

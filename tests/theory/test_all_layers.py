@@ -149,6 +149,7 @@ def test_where_first_order_ends_is_said(seed):
     strong = replace(noise, grams={"": 20 * noise.grams[""]}, draws={"": np.sqrt(20) * noise.draws[""]})
     records = predict(strong, scheme="symmetric", bits=[2, 8], temperature=1.0)
     assert any("too strong for first order" in warning for warning in records[0].warnings)
+    assert any("errors of 2 bits or fewer are not uniform (a, b, c)" in warning for warning in records[0].warnings)
     assert not records[1].warnings
     (alone,) = predict(replace(noise, draws={}), scheme="symmetric", bits=[8], temperature=1.0)
     assert alone.warnings == ["no draws in the noise file: the spread between single networks is not in the interval"]
