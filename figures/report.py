@@ -18,7 +18,6 @@ from figures import (
     allocations,
     choices,
     compare,
-    depth,
     distortion,
     failure_map,
     many_classes,
@@ -59,7 +58,6 @@ FIGURES: dict[str, ModuleType] = {
         power,
         all_layers,
         allocations,
-        depth,
     )
 }
 
