@@ -18,6 +18,7 @@ from figures import (
     allocations,
     choices,
     compare,
+    depth,
     distortion,
     failure_map,
     many_classes,
@@ -58,6 +59,7 @@ FIGURES: dict[str, ModuleType] = {
         power,
         all_layers,
         allocations,
+        depth,
     )
 }
 
