@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import log_ndtr
 
 from theory.calibration import Calibration, calibrate, has_maximum
 from theory.effect import Draws
@@ -240,7 +240,7 @@ def sensitivities(state: State, power: Power, at: At) -> dict[str, np.ndarray]:
     spread = np.sqrt(np.sqrt(at.gain) * state.contrasts(at.covariance))
     some = (chance > 0) & (spread > 0)
     ratio, spread = np.where(some, lead, 0.0) / np.where(some, spread, 1.0), np.where(some, spread, 1.0)
-    slope = np.exp(norm.logpdf(ratio) - norm.logsf(ratio)) * ratio / (2 * spread**2)
+    slope = np.exp(-0.5 * ratio**2 - log_ndtr(-ratio)) / np.sqrt(2 * np.pi) * ratio / (2 * spread**2)
     pull = np.where(some, chance * state.stake * slope, 0.0) / len(chance)
     found = {}
     for scale, gram in state.noise.grams.items():
