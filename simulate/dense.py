@@ -44,17 +44,18 @@ def run_dense(
     """
     random = errors == "expected"
     plans = plans_of(network, scheme, bits, **options)
+    if random:
+        for plan in plans:
+            plan.check_stepped()
     compressed = [network.compressed(plan) for plan in plans]
-    if random and any(tensor.steps is None for tensors in compressed for tensor in tensors.values()):
-        raise InputError(f"errors: expected 'actual' for scheme {scheme}, whose errors are known, got 'expected'")
     confidence, seed = share("confidence", confidence), seed_of(seed)
     blocks = (NETWORKS if random else BLOCKS) if networks is None else whole("networks", networks, 2, MOST_NETWORKS)
     samples = SAMPLES
-    if n is not None:
-        n = whole("n", n, 1, MOST_VECTORS)
-        samples = min(MOST_SAMPLES, n if networks is None else ceil(n / blocks))
-        samples = min(samples, SAMPLES) if networks is None else samples
-        blocks = max(2, ceil(n / samples)) if networks is None else blocks
+    if n is not None and networks is not None:
+        samples = min(MOST_SAMPLES, ceil(whole("n", n, 1, MOST_VECTORS) / blocks))
+    elif n is not None:
+        samples = min(SAMPLES, whole("n", n, 1, MOST_VECTORS))
+        blocks = max(2, ceil(n / samples))
     goal = None if standard_error is None else share("standard_error", standard_error)
     counts, last = None, 0
     while counts is None or (goal is not None and np.max(_errors(counts, samples, random)) > goal):
@@ -97,7 +98,7 @@ def _record(
     D, F, changed = float((made - mended).mean()), float(flips.mean()), float((made + mended).mean())
     se = float(_errors(counts, samples, random)[i])
     flips_se = float(flips.std(ddof=1) / np.sqrt(blocks)) if random else float(np.sqrt(F * (1 - F) / total))
-    network = network_spread(float(np.mean((made - mended) ** 2)), changed, D, samples) if random else 0.0
+    network = network_spread(float(np.mean((made - mended) ** 2)), changed, D, samples) if random and samples > 1 else 0.0
     test_set = 0.0 if test_size is None else float(np.sqrt(max(changed - D**2, 0.0) / test_size))
     seen = int((counts.made + counts.mended)[:, i].sum())
     ends, warnings = interval_of(D, se, confidence, seen, blocks if random else total)

@@ -52,6 +52,8 @@ def predict_dense(
     if method not in (None, METHOD):
         raise InputError(f"method: expected {METHOD} for a network of several layers, got {method!r}")
     plans = plans_of(network, scheme, bits, **options)
+    for plan in plans:
+        plan.check_stepped()
     inputs = _inputs(network, budget, asked.seed)
     return [_predicted(network, one, inputs, asked) for one in plans]
 

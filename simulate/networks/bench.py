@@ -154,7 +154,12 @@ class Bench:
         return network_fields(plan, breakdown, sum(tensor.weights.size for tensor in tensors.values()))
 
     def expected(self, plan: Plan, how: How) -> Record:
-        """The mean over independent uniform errors in +-step/2 of every entry."""
+        """The mean over independent uniform errors in +-step/2 of every entry.
+
+        Raises:
+            InputError: a scheme without a step.
+        """
+        plan.check_stepped()
         afters: list[np.ndarray] = []
         most = MOST_DRAWS if how.networks is None else how.networks
         for logits in progress(self.drawn(plan, how, most), total=how.networks, what="draws", unit="draw"):

@@ -141,6 +141,15 @@ def test_layers_and_plans_of_a_dense_network(seed):
             call(network, scheme="symmetric", bits=[3], layers=["conv1"])
 
 
+def test_a_dense_network_has_no_random_errors_without_a_step():
+    network = network_of(0, depth=2)
+    for call in (theory.predict, simulate.run):
+        with pytest.raises(InputError, match="errors: expected 'actual' for scheme prune"):
+            call(network, scheme="prune", sparsity=0.5, errors="expected")
+    (few,) = simulate.run(network, scheme="symmetric", bits=[3], errors="expected", n=5, networks=5)
+    assert few.n == 5
+
+
 def test_the_file_of_a_dense_network_travels(tmp_path, seed, capsys):
     import simulate.__main__
     import theory.__main__
@@ -172,6 +181,10 @@ def test_the_file_of_a_dense_network_travels(tmp_path, seed, capsys):
         (lambda n: {"hidden": ((n.hidden[0][0], n.hidden[0][1][1:]), *n.hidden[1:])}, "hidden_bias_1: expected shape"),
         (lambda n: {"hidden": ((np.nan * n.hidden[0][0], n.hidden[0][1]), *n.hidden[1:])}, "hidden_weights_1: expected finite"),
         (lambda n: {"weights": n.weights[:, 1:]}, "weights: expected shape"),
+        (
+            lambda n: {"inputs": replace(n.inputs, covariances=np.diag(np.arange(12.0)))},
+            "covariances: expected positive definite",
+        ),
     ],
 )
 def test_what_is_no_dense_network(change, message):

@@ -50,6 +50,13 @@ class DenseNetwork:
         if weights.shape != (self.inputs.classes, size):
             expected = self.inputs.classes, size
             raise InputError(f"weights: expected shape {expected} of classes and units, got {weights.shape}")
+        for k in range(1 if self.inputs.shared else self.inputs.classes):
+            try:
+                np.linalg.cholesky(self.inputs.covariance(k))
+            except np.linalg.LinAlgError:
+                raise InputError(
+                    f"covariances: expected positive definite ones, so that inputs have a density, got a singular one ({k})"
+                ) from None
         for name, value in {"hidden": tuple(checked), "weights": weights, "bias": bias}.items():
             object.__setattr__(self, name, value)
 

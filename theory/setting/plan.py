@@ -53,6 +53,14 @@ class Plan:
             "provenance": dict(provenance or {}),
         }
 
+    def check_stepped(self) -> None:
+        """Refuse a tensor whose scheme has no step, and so no errors but its own."""
+        for tensor in self.tensors.values():
+            if not SCHEMES[tensor.scheme].stepped:
+                raise InputError(
+                    f"errors: expected 'actual' for scheme {tensor.scheme}, whose errors are known, got 'expected'"
+                )
+
     @property
     def layer(self) -> TensorPlan:
         """The plan of the last layer on its own."""
