@@ -13,9 +13,7 @@ from theory.setting.checks import seed_of, share, whole
 from theory.setting.dense import DenseNetwork
 from theory.setting.errors import InputError
 from theory.setting.question import plans_of
-from theory.setting.record import Record, class_fields, network_fields, version
-from theory.setting.schemes import Compressed
-from theory.setting.schemes.base import BREAKDOWN
+from theory.setting.record import Record, class_fields, tensor_fields, version
 
 SAMPLES = 2048  # inputs of a network by default
 NETWORKS, BLOCKS = 512, 488  # networks drawn by default; blocks of the one network: a million inputs
@@ -69,14 +67,9 @@ def run_dense(
     provenance |= {"networks": last if random else 1}
     rows = zip(plans, compressed, range(len(plans)), strict=True)
     return [
-        _record(counts, i, samples, random, confidence, test_size, {**_fields(plan, tensors), "provenance": provenance})
+        _record(counts, i, samples, random, confidence, test_size, {**tensor_fields(plan, tensors), "provenance": provenance})
         for plan, tensors, i in rows
     ]
-
-
-def _fields(plan, tensors: dict[str, Compressed]) -> dict[str, Any]:
-    breakdown = {kind: sum(tensor.rate_breakdown[kind] for tensor in tensors.values()) for kind in BREAKDOWN}
-    return network_fields(plan, breakdown, sum(tensor.weights.size for tensor in tensors.values()))
 
 
 def _errors(counts: Counts, samples: int, random: bool) -> np.ndarray:

@@ -27,9 +27,8 @@ from theory.setting.errors import InputError
 from theory.setting.plan import Plan
 from theory.setting.problem import decide
 from theory.setting.question import plans_of
-from theory.setting.record import Record, class_fields, network_fields, version
+from theory.setting.record import Record, class_fields, tensor_fields, version
 from theory.setting.schemes import Compressed
-from theory.setting.schemes.base import BREAKDOWN
 
 METHOD = "layer_moments"
 ALL_ON, ALL_OFF = 8.0, 12.0  # deviations from 0 beyond which a rectifier passes everything, or nothing
@@ -97,9 +96,8 @@ def _predicted(network: DenseNetwork, plan: Plan, inputs: np.ndarray, asked: Ask
     before = np.bincount(own, weights=top, minlength=K) / n / prior
     gone = np.bincount(own, weights=top * chance.sum(1), minlength=K) / n / prior
     gained = (chance * posterior).mean(0) / prior
-    breakdown = {kind: sum(tensor.rate_breakdown[kind] for tensor in tensors.values()) for kind in BREAKDOWN}
     return Record(
-        **network_fields(plan, breakdown, sum(tensor.weights.size for tensor in tensors.values())),
+        **tensor_fields(plan, tensors),
         errors="expected",
         method=METHOD,
         risk_before=float(risk.value),

@@ -25,9 +25,8 @@ from theory.setting.command_line import progress
 from theory.setting.errors import InputError
 from theory.setting.plan import Plan
 from theory.setting.problem import decide
-from theory.setting.record import Record, class_fields, network_fields, version
+from theory.setting.record import Record, class_fields, tensor_fields, version
 from theory.setting.schemes import Compressed
-from theory.setting.schemes.base import BREAKDOWN
 
 FEWEST_DRAWS, MOST_DRAWS = 4, 4096
 
@@ -97,7 +96,7 @@ class Bench:
         with self.runner.replaced({name: tensor.weights for name, tensor in tensors.items()}):
             after = decide(self.logits(plan))
         seen = Decisions(self.labels, self.before, after, list(range(self.classes)))
-        return counted(seen, self.fields(plan, tensors), how.confidence, self.provenance)
+        return counted(seen, tensor_fields(plan, tensors), how.confidence, self.provenance)
 
     def unlabelled(self, plan: Plan, how: How, scale: Scale, labelled: int | None) -> Record:
         """The one network, by posteriors of the clean one in the place of labels, corrected by the labels of the first images
@@ -128,7 +127,7 @@ class Bench:
             for decisions, x in ((self.before, right), (after, right_after))
         ]
         return Record(
-            **self.fields(plan, tensors),
+            **tensor_fields(plan, tensors),
             errors="actual",
             method="posteriors" if labelled is None else "posteriors_corrected",
             risk_before=risk,
@@ -148,11 +147,6 @@ class Bench:
             provenance={**self.provenance, "temperature": scale.temperature, "labelled": labelled},
         )
 
-    def fields(self, plan: Plan, tensors: Mapping[str, Compressed]) -> dict[str, Any]:
-        """Of a record, what the compression alone determines."""
-        breakdown = {kind: sum(tensor.rate_breakdown[kind] for tensor in tensors.values()) for kind in BREAKDOWN}
-        return network_fields(plan, breakdown, sum(tensor.weights.size for tensor in tensors.values()))
-
     def expected(self, plan: Plan, how: How) -> Record:
         """The mean over independent uniform errors in +-step/2 of every entry.
 
@@ -168,7 +162,7 @@ class Bench:
                 losses = np.mean(np.array(afters) != self.labels, 1)
                 if losses.std(ddof=1) / np.sqrt(len(losses)) <= how.goal:
                     break
-        return self._averaged(np.array(afters), self.fields(plan, self.compressed(plan)), how)
+        return self._averaged(np.array(afters), tensor_fields(plan, self.compressed(plan)), how)
 
     def drawn(self, plan: Plan, how: How, draws: int) -> Iterator[np.ndarray]:
         """(n, K) logits of one draw of errors after the other: of networks drawn, or by random signs."""

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from theory.setting.errors import InputError
 from theory.setting.plan import Plan
 from theory.setting.schemes import Compressed
+from theory.setting.schemes.base import BREAKDOWN
 
 SOURCES = ("network", "statistics", "test_set", "model")
 
@@ -107,6 +109,12 @@ def network_fields(plan: Plan, breakdown: dict[str, int], weights: int) -> dict[
         "ratio_to_source": 32 / rate,
         "plan": {name: tensor.bits for name, tensor in plan.tensors.items()},
     }
+
+
+def tensor_fields(plan: Plan, tensors: Mapping[str, Compressed]) -> dict[str, Any]:
+    """Those of a network whose tensors were compressed by a plan."""
+    breakdown = {kind: sum(tensor.rate_breakdown[kind] for tensor in tensors.values()) for kind in BREAKDOWN}
+    return network_fields(plan, breakdown, sum(tensor.weights.size for tensor in tensors.values()))
 
 
 def class_fields(priors, before, after) -> list[dict[str, float]]:
