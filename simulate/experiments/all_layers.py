@@ -5,7 +5,7 @@ Losses are those by the posteriors of the clean network, on both sides, so that 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,20 +100,27 @@ def sampled(bench: Bench, plan: Plan, temperature: float, *, draws: int, network
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="simulate.experiments.all_layers", description=__doc__)
+    return of_networks("all_layers", __doc__, all_layers, argv, images=1000)
+
+
+def of_networks(
+    name: str, description: str | None, study: Callable[..., list[dict[str, Any]]], argv: Sequence[str] | None, *, images: int
+) -> int:
+    """The command of a study of networks known by name: its table as CSV. ``images``: how many by default."""
+    parser = Parser(prog=f"simulate.experiments.{name}", description=description)
     parser.add_argument("networks", nargs="+", metavar="NAME=CHECKPOINT", help="a network by name and its checkpoint")
     parser.add_argument("--data", required=True, metavar="DIR")
-    parser.add_argument("--images", type=whole_number(2), default=1000, metavar="N")
+    parser.add_argument("--images", type=whole_number(2), default=images, metavar="N", help=f"default {images}")
     parser.add_argument("--out", required=True, metavar="FILE.csv")
     add_seed(parser)
 
     def work(a) -> None:
         rows = []
         for given in a.networks:
-            name, sign, checkpoint = given.partition("=")
-            if not sign or name not in NAMES:
+            network, sign, checkpoint = given.partition("=")
+            if not sign or network not in NAMES:
                 raise InputError(f"networks: expected NAME=CHECKPOINT with a name of {', '.join(NAMES)}, got {given!r}")
-            rows += all_layers(network=name, checkpoint=checkpoint, data=a.data, images=a.images, seed=a.seed)
+            rows += study(network=network, checkpoint=checkpoint, data=a.data, images=a.images, seed=a.seed)
         write_table(Path(a.out), rows)
 
     parser.set_defaults(run=work)

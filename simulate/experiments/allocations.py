@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from simulate.experiments.all_layers import sampled
-from simulate.experiments.halves import write_table
+from simulate.experiments.all_layers import of_networks, sampled
 from simulate.networks.bench import bench_of
 from simulate.networks.inputs import preprocessing_of, read_inputs
 from simulate.networks.linearize import linearize
@@ -25,8 +24,7 @@ from simulate.networks.weights import Weight
 from theory.all_layers import State, state_of
 from theory.choose.allocation import Search
 from theory.interval import Asked
-from theory.setting.command_line import Parser, add_seed, progress, run, whole_number
-from theory.setting.errors import InputError
+from theory.setting.command_line import progress
 from theory.setting.precision import in_float64
 
 BUDGETS = (3, 4)  # bits of a code for every weight, beside the steps
@@ -100,24 +98,7 @@ def allocations(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="simulate.experiments.allocations", description=__doc__)
-    parser.add_argument("networks", nargs="+", metavar="NAME=CHECKPOINT", help="a network by name and its checkpoint")
-    parser.add_argument("--data", required=True, metavar="DIR")
-    parser.add_argument("--images", type=whole_number(2), default=500, metavar="N", help="to choose by, and as many to run on")
-    parser.add_argument("--out", required=True, metavar="FILE.csv")
-    add_seed(parser)
-
-    def work(a) -> None:
-        rows = []
-        for given in a.networks:
-            name, sign, checkpoint = given.partition("=")
-            if not sign or name not in NAMES:
-                raise InputError(f"networks: expected NAME=CHECKPOINT with a name of {', '.join(NAMES)}, got {given!r}")
-            rows += allocations(network=name, checkpoint=checkpoint, data=a.data, images=a.images, seed=a.seed)
-        write_table(Path(a.out), rows)
-
-    parser.set_defaults(run=work)
-    return run(parser, argv)
+    return of_networks("allocations", __doc__, allocations, argv, images=500)
 
 
 if __name__ == "__main__":
