@@ -43,7 +43,7 @@ class KerasRunner(Runner):
     layers: dict[str, Any]
     last: bool
     rank: int
-    output: str | None
+    output: str
 
     def find_weights(self, inputs):
         order: list[str] = []
@@ -194,10 +194,9 @@ def rows_of(layer: Any) -> Rows:
     return Rows(axes - 2 if kind.endswith("Transpose") else axes - 1)
 
 
-def picked(returned: Any, output: str | None) -> Any:
+def picked(returned: Any, output: str) -> Any:
     """The output that decides, (n, K); a 0 beside a single one."""
-    named = _named(returned)
-    logits = named[output] if output in named else next(iter(named.values()))
+    logits = _named(returned)[output]
     return jnp.concatenate([jnp.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
 
 
@@ -218,23 +217,13 @@ def open_keras_runner(file: Path | str, inputs: Inputs, output: str | None) -> K
     simple = (kinds.Dense, kinds.Conv1D, kinds.Conv2D, kinds.Conv3D, kinds.EinsumDense)
     simple += (kinds.DepthwiseConv1D, kinds.DepthwiseConv2D)
     simple += (kinds.Conv1DTranspose, kinds.Conv2DTranspose, kinds.Conv3DTranspose)
-    every = model._flatten_layers(include_self=False)
+    every = list(model._flatten_layers(include_self=False))
     packed = [one.name for one in every if isinstance(one, kinds.SeparableConv1D | kinds.SeparableConv2D | kinds.RNN)]
     if packed:
         raise InputError(f"{file}: expected layers of one kernel each, got several in one: {listed(packed)}")
-    layers = {one.kernel.path: one for one in model._flatten_layers(include_self=False) if isinstance(one, simple)}
+    layers = {one.kernel.path: one for one in every if isinstance(one, simple)}
     last, channels, rank = layout_of(model, inputs.sample)
     _take_off_softmax(keras, model)
-    runner = KerasRunner(
-        name=Path(file).name,
-        files=sha256(file),
-        channels=channels,
-        model=model,
-        layers=layers,
-        last=last,
-        rank=rank,
-        output=None,
-    )
     images = inputs.sample(channels)
     with usual_jax():
         returned = model(of_rank(images.transpose(NHWC) if last else images, rank), training=False)
@@ -243,7 +232,16 @@ def open_keras_runner(file: Path | str, inputs: Inputs, output: str | None) -> K
     values = arrays[chosen]
     if values.shape[1] > 1 and np.all(values >= 0) and np.allclose(values.sum(1), 1, atol=1e-4):
         raise InputError(f"{file}: expected logits, or what a softmax makes of them, got probabilities from elsewhere")
-    return KerasRunner(**{**vars(runner), "output": chosen})
+    return KerasRunner(
+        name=Path(file).name,
+        files=sha256(file),
+        channels=channels,
+        model=model,
+        layers=layers,
+        last=last,
+        rank=rank,
+        output=chosen,
+    )
 
 
 def _take_off_softmax(keras: Any, model: Any) -> None:

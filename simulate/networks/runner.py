@@ -64,7 +64,7 @@ class Runner(ABC):
 
     def ranges(self, inputs: Inputs, part: slice) -> tuple[np.ndarray, np.ndarray]:
         """Least and largest entry of what enters each weight's layer, over the images of a part."""
-        raise self.lacking("activation_bits")
+        raise self.lacking("activation_bits", "a PyTorch or Keras")
 
     def folded(self, inputs: Inputs) -> AbstractContextManager[Any]:
         """The network with batch norms folded into the weights before them, inside a ``with`` block."""
@@ -74,9 +74,9 @@ class Runner(ABC):
         """The network with batch norms that have the statistics of the images of a part, inside a ``with`` block."""
         raise self.lacking("recalibrate")
 
-    def lacking(self, option: str) -> InputError:
+    def lacking(self, option: str, having: str = "a PyTorch") -> InputError:
         """The refusal of what a framework lacks."""
-        return InputError(f"{option}: expected a PyTorch network, got {self.name}")
+        return InputError(f"{option}: expected {having} network, got {self.name}")
 
 
 def input_grids(runner: Runner, inputs: Inputs, images: Division, bits: int) -> dict[str, Grid]:

@@ -24,7 +24,7 @@ from figures import (
 from figures.report import FIGURES, report
 from simulate.experiments.all_classes import shipped_classes
 from simulate.experiments.halves import COUNTS, shipped
-from theory.all_layers import FIRST_ORDER, KAPPA
+from theory.all_layers import FIRST_ORDER, KAPPA, MISFIT
 from theory.setting.errors import InputError
 
 
@@ -167,6 +167,9 @@ def test_all_layers_draws_the_gain_that_was_sampled():
     for one in held:
         assert abs(one["predicted"] - one["distortion"]) < 0.01
         assert -np.log(one["sampled_gain"]) == pytest.approx(KAPPA * one["noise_ratio"], rel=0.25)
+    misfits = [MISFIT * np.sqrt(KAPPA * one["noise_ratio"]) * one["predicted_flips"] for one in table]
+    gaps = np.array([(one["predicted"] - one["distortion"]) / misfit for one, misfit in zip(table, misfits, strict=True)])
+    assert 0.4 < np.sqrt(np.mean(gaps**2)) < 1  # what the interval allows for is what was seen, and no more than twice that
     figure = FIGURES["all_layers"].draw(table)
     lines = {line.get_label(): line for line in figure.axes[-1].lines}
     np.testing.assert_allclose(

@@ -77,7 +77,7 @@ def test_the_network_of_an_onnx_file_is_that_of_pytorch(data, onnx_file):
     assert blind.risk_after == pytest.approx(seen.risk_after, abs=0.01)
     for refused, message in (
         (dict(errors="expected"), "errors: expected 'actual' for an ONNX network"),
-        (dict(activation_bits=8), "activation_bits: expected a PyTorch network, got net.onnx"),
+        (dict(activation_bits=8), "activation_bits: expected a PyTorch or Keras network, got net.onnx"),
         (dict(fold=True), "fold: expected a PyTorch network"),
         (dict(checkpoint="x.pt"), "checkpoint: expected none beside"),
     ):

@@ -9,6 +9,7 @@ import pytest
 import simulate
 import theory
 from tests.support.commands import code, one_line
+from theory import dense_layers
 from theory.budget import Budget
 from theory.dense_layers import logit_moments, rectified
 from theory.setting.dense import DenseNetwork, forward
@@ -49,9 +50,22 @@ def test_rectified_moments_are_those_of_samples(scale, seed):
         np.testing.assert_allclose(rectified(jnp.full(2, shift), jnp.eye(2))[1], variance * np.eye(2), atol=1e-12)
 
 
+def _without_shared_noise(monkeypatch, network, tensors, x) -> np.ndarray:
+    """Covariances of the logits by the same recursion where rectifiers forget what units share."""
+
+    def independent(mean, covariance):
+        own = covariance if covariance.ndim == 1 else jnp.diagonal(covariance)
+        return rectified(mean, own)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dense_layers, "rectified", independent)
+        patch.setattr(dense_layers, "_moments", dense_layers._moments.__wrapped__)
+        return logit_moments(network, tensors, x)[1]
+
+
 @pytest.mark.parametrize("options", [{}, {"per_channel": True}, {"group_size": 5}])
 @in_float64
-def test_moments_of_the_logits_are_those_of_networks_drawn(options, seed):
+def test_moments_of_the_logits_are_those_of_networks_drawn(options, seed, monkeypatch):
     """Mean and full covariance at some inputs, 3 bits in every layer; without the covariance of units they are not."""
     network = network_of(seed)
     (plan,) = plans_of(network, "symmetric", [3], **options)
@@ -73,6 +87,9 @@ def test_moments_of_the_logits_are_those_of_networks_drawn(options, seed):
     seen = np.einsum("mni,mnj->nij", centred, centred) / len(drawn)
     got = covariances / (scale[:, :, None] * scale[:, None])
     assert np.abs(got - seen).max() < 0.15
+    alone = _without_shared_noise(monkeypatch, network, tensors, x) / (scale[:, :, None] * scale[:, None])
+    error = np.sqrt(np.mean((alone - seen) ** 2)), np.sqrt(np.mean((got - seen) ** 2))
+    assert error[0] > 2 * error[1], error  # units whose noise is taken as independent
     first = drawn.var(0).sum() / np.trace(covariances, axis1=1, axis2=2).sum()
     assert first == pytest.approx(1, abs=0.03)
 
