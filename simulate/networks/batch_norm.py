@@ -100,40 +100,40 @@ def folded(classifier: TorchClassifier, images: np.ndarray) -> Iterator[None]:
     with torch.inference_mode(), Norms(pair), Watch(model, note):
         before = classifier.logits(images)
     often = [operation.tensor for _, operation in results]
-    parameters, kept, folded = dict(model.named_parameters()), {}, []
+    parameters, kept, into = dict(model.named_parameters()), {}, []
 
     def change(tensor: torch.Tensor, values: torch.Tensor) -> None:
         kept.setdefault(tensor.data_ptr(), (tensor, tensor.detach().clone()))
         tensor.data.copy_(values)
 
-    with torch.no_grad():
-        for operation, norm in pairs:
-            if often.count(operation.tensor) > 1 or uses[norm.mean.data_ptr()] > 1:
-                continue
-            scale = torch.rsqrt(norm.variance + norm.epsilon) * (1.0 if norm.weight is None else norm.weight)
-            shift = (0.0 if norm.bias is None else norm.bias) - norm.mean * scale
-            rows, parameter = rows_of(operation), parameters[operation.tensor]
-            change(parameter, rows.back(rows.of(parameter.data) * scale[:, None], parameter))
-            if operation.bias is not None:
-                shift = shift + operation.bias * scale
-                change(operation.bias, torch.zeros_like(operation.bias))
-            change(norm.variance, torch.full_like(norm.variance, 1 - norm.epsilon))
-            change(norm.mean, -shift)
-            for held, neutral in ((norm.weight, 1.0), (norm.bias, 0.0)):
-                if held is not None:
-                    change(held, torch.full_like(held, neutral))
-            folded.append(operation.tensor)
-    if not folded:
-        raise InputError(
-            f"fold: expected a batch norm that follows a convolution or linear layer in {classifier.name}, found none"
-        )
     try:
+        with torch.no_grad():
+            for operation, norm in pairs:
+                if often.count(operation.tensor) > 1 or uses[norm.mean.data_ptr()] > 1:
+                    continue
+                scale = torch.rsqrt(norm.variance + norm.epsilon) * (1.0 if norm.weight is None else norm.weight)
+                shift = (0.0 if norm.bias is None else norm.bias) - norm.mean * scale
+                rows, parameter = rows_of(operation), parameters[operation.tensor]
+                change(parameter, rows.back(rows.of(parameter.data) * scale[:, None], parameter))
+                if operation.bias is not None:
+                    shift = shift + operation.bias * scale
+                    change(operation.bias, torch.zeros_like(operation.bias))
+                change(norm.variance, torch.full_like(norm.variance, 1 - norm.epsilon))
+                change(norm.mean, -shift)
+                for held, neutral in ((norm.weight, 1.0), (norm.bias, 0.0)):
+                    if held is not None:
+                        change(held, torch.full_like(held, neutral))
+                into.append(operation.tensor)
+        if not into:
+            raise InputError(
+                f"fold: expected a batch norm that follows a convolution or linear layer in {classifier.name}, found none"
+            )
         with torch.inference_mode():
             moved = float((classifier.logits(images) - before).abs().max() / before.abs().max())
         if not moved < UNCHANGED:
             raise InputError(
                 f"fold: expected the logits of {classifier.name} to stay as they are, they move by {moved:.2g} of the largest: "
-                f"another operation reads between a weight and its batch norm, among {listed(folded, 5)}"
+                f"another operation reads between a weight and its batch norm, among {listed(into, 5)}"
             )
         yield
     finally:
@@ -158,14 +158,14 @@ class Recalibrated:
 
         def note(norm: Norm) -> torch.Tensor:
             axes = [axis for axis in range(norm.inputs.ndim) if axis != 1]
-            x = norm.inputs.double()
-            mean, square, count = x.mean(axes), (x**2).mean(axes), x.numel() // x.shape[1]
+            variance, mean = torch.var_mean(norm.inputs, axes, unbiased=False)
+            count, square = norm.inputs.numel() // norm.inputs.shape[1], variance.double() + mean.double() ** 2
             key = norm.mean.data_ptr()
             held[key] = norm.mean, norm.variance
             total = sums.setdefault(key, [0, 0.0, 0.0])
-            for i, term in enumerate((count, count * mean, count * square)):
+            for i, term in enumerate((count, count * mean.double(), count * square)):
                 total[i] = total[i] + term
-            return norm(mean.to(norm.mean.dtype), (square - mean**2).clamp(min=0).to(norm.mean.dtype))
+            return norm(mean.to(norm.mean.dtype), variance.to(norm.mean.dtype))
 
         pixels = int(np.prod(self.inputs.images.pixels[0:1].shape[2:]))
         size = SMALL_TOGETHER if pixels <= LARGE else LARGE_TOGETHER

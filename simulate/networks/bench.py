@@ -90,20 +90,22 @@ class Bench:
         """The weights of a plan, by name."""
         return {name: tensor.compress(self.weights[name].values) for name, tensor in plan.tensors.items()}
 
-    def actual(self, plan: Plan, how: How) -> Record:
-        """The one network that a plan makes."""
+    def decided(self, plan: Plan) -> tuple[dict[str, Compressed], np.ndarray]:
+        """The weights of a plan, and what the network with them decides, (n,)."""
         tensors = self.compressed(plan)
         with self.runner.replaced({name: tensor.weights for name, tensor in tensors.items()}):
-            after = decide(self.logits(plan))
+            return tensors, decide(self.logits(plan))
+
+    def actual(self, plan: Plan, how: How) -> Record:
+        """The one network that a plan makes."""
+        tensors, after = self.decided(plan)
         seen = Decisions(self.labels, self.before, after, list(range(self.classes)))
         return counted(seen, tensor_fields(plan, tensors), how.confidence, self.provenance)
 
     def unlabelled(self, plan: Plan, how: How, scale: Scale, labelled: int | None) -> Record:
         """The one network, by posteriors of the clean one in the place of labels, corrected by the labels of the first images
         where so many are asked for (prediction-powered inference, Angelopoulos et al. 2023)."""
-        tensors = self.compressed(plan)
-        with self.runner.replaced({name: tensor.weights for name, tensor in tensors.items()}):
-            after = decide(self.logits(plan))
+        tensors, after = self.decided(plan)
         n, rows = len(after), np.arange(len(after))
         posterior = softmax(self.clean / scale.temperature, 1)
         mean = np.sum(posterior * self.clean, 1, keepdims=True)
