@@ -1,6 +1,7 @@
 """Dense networks of several layers: moments of the logits against networks drawn, theory against simulation, files."""
 
 from dataclasses import replace
+from inspect import unwrap
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +60,7 @@ def _without_shared_noise(monkeypatch, network, tensors, x) -> np.ndarray:
 
     with monkeypatch.context() as patch:
         patch.setattr(dense_layers, "rectified", independent)
-        patch.setattr(dense_layers, "_moments", dense_layers._moments.__wrapped__)
+        patch.setattr(dense_layers, "_moments", unwrap(dense_layers._moments))
         return logit_moments(network, tensors, x)[1]
 
 
