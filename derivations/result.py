@@ -20,13 +20,13 @@ KIND = re.compile(r"exact|bound \((upper|lower)\)|asymptotic \(.+\)|approximatio
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """A claim ``left == right`` between SymPy expressions, settled by simplification."""
+    """A claim ``left == right`` between SymPy expressions, settled by simplification, whatever the seed."""
 
     text: str
     left: sympy.Expr
     right: sympy.Expr
 
-    def holds(self) -> bool:
+    def holds(self, seed: int = 0) -> bool:
         return sympy.simplify(sympy.expand(self.left - self.right)) == 0
 
 
@@ -43,12 +43,13 @@ class Numeric:
         if self.points < 1:
             raise ValueError(f"{self.text}: expected at least one point, got {self.points}")
 
-    def holds(self) -> bool:
-        rng = random.Random(self.text)
+    def holds(self, seed: int = 0) -> bool:
+        """Whether it holds at random points, others for each claim and seed."""
+        rng = random.Random(f"{seed}: {self.text}")
         with mpmath.workdps(DIGITS):
             for _ in range(self.points):
                 left, right = (
-                    mpmath.mpf(side) if not isinstance(side, sympy.Basic) else _number(side) for side in self.sides(rng)
+                    mpmath.mpmathify(side) if not isinstance(side, sympy.Basic) else _number(side) for side in self.sides(rng)
                 )
                 if not abs(left - right) <= self.tolerance * max(abs(left), abs(right)):
                     return False
@@ -94,16 +95,14 @@ class Result:
     def parts(self) -> tuple[sympy.Expr, ...]:
         return self.formula if isinstance(self.formula, tuple) else (self.formula,)
 
-    def failures(self, formula=None) -> list[str]:
+    def failures(self, formula=None, *, seed: int = 0) -> list[str]:
         """The claims that do not hold, for this formula or another one in its place."""
-        chain = self.steps(self.formula if formula is None else formula)
-        if not chain:
-            return ["there is no step that could fail"]
-        return [one.text for one in chain if not one.holds()]
+        return failures_of(self.steps(self.formula if formula is None else formula), seed)
 
-    def record(self) -> dict:
-        """The result as plain data, verified."""
-        failures = self.failures()
+    def record(self, seed: int = 0) -> dict:
+        """The result as plain data, verified; ``seed``: of the points at which numeric claims are checked."""
+        chain = self.steps(self.formula)
+        failures = failures_of(chain, seed)
         return {
             "name": self.name,
             "statement": self.statement,
@@ -112,10 +111,15 @@ class Result:
             "assumptions": list(self.assumptions),
             "kind": self.kind,
             "source": self.source,
-            "steps": [one.text for one in self.steps(self.formula)],
+            "steps": [step.text for step in chain],
             "verified": not failures,
             "failures": failures,
         }
+
+
+def failures_of(chain: tuple[Step, ...], seed: int = 0) -> list[str]:
+    """The claims of a chain that do not hold; one without a step proves nothing."""
+    return [step.text for step in chain if not step.holds(seed)] if chain else ["there is no step that could fail"]
 
 
 def collect(*modules: ModuleType) -> dict[str, Result]:
@@ -129,7 +133,7 @@ def collect(*modules: ModuleType) -> dict[str, Result]:
 
 
 def _number(expression: sympy.Basic) -> mpmath.mpf:
-    return sympy.N(expression, DIGITS)._to_mpmath(mpmath.mp.prec)
+    return sympy.N(expression, DIGITS)._to_mpmath(mpmath.libmp.dps_to_prec(DIGITS))
 
 
 def evaluate(expression: sympy.Expr, values: dict) -> mpmath.mpf:

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures.compare import Cell, row
+from simulate.estimates import NORMAL_95
 from simulate.generator import synthetic
 from theory.expectation import expected_distortion
 from theory.gaussian_quantizer import gaussian_gain
@@ -87,7 +88,7 @@ def draw(table: list[dict[str, Any]]):
             axis.errorbar(
                 width,
                 ratio.mean(),
-                1.96 * ratio.std(ddof=1) / np.sqrt(len(ratio)),
+                NORMAL_95 * ratio.std(ddof=1) / np.sqrt(len(ratio)),
                 color="#D55E00",
                 marker="o",
                 markersize=4,

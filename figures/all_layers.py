@@ -8,6 +8,7 @@ import numpy as np
 
 from figures import style
 from figures.compare import Cell, row
+from simulate.estimates import NORMAL_95
 from simulate.experiments.real import shipped_table
 from theory.all_layers import FIRST_ORDER, KAPPA
 
@@ -43,7 +44,7 @@ def draw(table: list[dict[str, Any]]):
         )
         axis.plot(bits, column["first_order"], color="0.45", linestyle=":", label="first order")
         axis.plot(bits, column["predicted"], color="#000000", label="with the gain of the logits")
-        spread = 1.96 * column["networks_sd"]
+        spread = NORMAL_95 * column["networks_sd"]
         axis.errorbar(
             bits - 0.12,
             column["distortion"],

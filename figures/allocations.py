@@ -8,6 +8,7 @@ import numpy as np
 
 from figures import style
 from figures.compare import Cell, row
+from simulate.estimates import NORMAL_95
 from simulate.experiments.real import shipped_table
 
 NAME = "allocations"
@@ -43,7 +44,7 @@ def draw(table: list[dict[str, Any]]):
             label="95 % of single networks, predicted",
         )
         axis.plot(points["predicted"], place + 0.15, "k|", markersize=7, label="predicted")
-        noise = 196 * np.array([one["standard_error"] for one in rows])
+        noise = 100 * NORMAL_95 * np.array([one["standard_error"] for one in rows])
         axis.errorbar(
             points["distortion"], place, xerr=noise, label="expected, by random signs on other images", **style.SIMULATION
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from figures.compare import Cell, row
 from figures.style import size
+from simulate.estimates import NORMAL_95
 from simulate.experiments.rates import IMAGENET, POSTERIOR, counting_error
 from simulate.experiments.rates import NAME as TABLE
 from simulate.experiments.real import shipped_table
@@ -79,7 +80,9 @@ def draw(table: list[dict[str, Any]]):
             x = np.array(BITS) + 0.12 * (i - (len(curves) - 1) / 2)
             axis.plot(x, [100 * np.mean([one["predicted"] for one in cell]) for cell in cells], line, color=color, linewidth=1)
             mean = np.array([100 * np.mean([one["distortion"] for one in cell]) for cell in cells])
-            error = [196 * np.sqrt(np.sum([one["standard_error"] ** 2 for one in cell])) / len(cell) for cell in cells]
+            error = [
+                100 * NORMAL_95 * np.sqrt(np.sum([one["standard_error"] ** 2 for one in cell])) / len(cell) for cell in cells
+            ]
             axis.errorbar(
                 x, mean, error, fmt=marker, color=color, markersize=4, elinewidth=0.5, capsize=1.2, markerfacecolor="none"
             )

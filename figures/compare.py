@@ -65,9 +65,10 @@ def join(figure: str, problem: str, K: int, d: int, claim: str, prediction: Reco
 
 
 def row(
-    cell: Cell, theory: float, simulation: float, standard_error: float | None, theory_error: float = 0.0
+    cell: Cell, theory: float, simulation: float, standard_error: float | None, theory_error: float | None = None
 ) -> dict[str, Any]:
-    """One row; z is over the standard error of the simulation alone."""
+    """One row; z is over the standard error of the simulation alone; ``theory_error`` as in :func:`join`, None where it is not
+    known."""
     values = {"theory": float(theory), "simulation": float(simulation), "standard_error": standard_error}
     z = _score(simulation - theory, standard_error or 0.0)
     return cell._asdict() | values | {"z": z, "theory_error": theory_error}
@@ -83,7 +84,7 @@ def holding(rows: Sequence[dict[str, Any]]) -> tuple[int, int]:
     allowed for."""
     exact = [one for one in rows if one["claim"] == "exact"]
     scores = [
-        _score(one["simulation"] - one["theory"], float(np.hypot(one["standard_error"] or 0.0, one["theory_error"])))
+        _score(one["simulation"] - one["theory"], float(np.hypot(one["standard_error"] or 0.0, one["theory_error"] or 0.0)))
         for one in exact
     ]
     z = np.abs([score for score in scores if score is not None])

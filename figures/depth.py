@@ -49,7 +49,7 @@ def draw(table: list[dict[str, Any]]):
             axis.errorbar(
                 depth,
                 seen,
-                1.96 * noise,
+                NORMAL_95 * noise,
                 label="counted on networks drawn, 95 %" if (layer, width) == cases[0] else None,
                 **{**style.SIMULATION, "color": color, "marker": marker, "markerfacecolor": "none"},
             )

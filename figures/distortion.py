@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures.compare import Cell, join, row
-from figures.style import METHODS, REFERENCE, SIMULATION, points_or_bounds
+from figures.style import METHODS, REFERENCE, SIMULATION, points_or_bounds, ratios
 from simulate import run
+from simulate.estimates import NORMAL_95
 from simulate.experiments.averaging import distortions
 from simulate.generator import synthetic
 from theory.expectation import average_of_two
@@ -45,7 +46,7 @@ def compute(
             best = predict(problem, errors="expected", **question)
             counted = run(problem, errors="expected", n=n, **question)
             steps = np.stack([compress(problem.weights, "symmetric", width).steps for width in bits])
-            methods = {method: [average_of_two(problem, step, method, seed=seed)[1] for step in steps] for method in METHODS}
+            methods = {method: [average_of_two(problem, step, method, seed=seed)[1:] for step in steps] for method in METHODS}
             averaged = distortions(problem, steps[..., 0], networks=averaged_work // max(d, 64), seed=seed + 1, antithetic=True)
             for i, width in enumerate(bits):
                 reference, se = averaged[i].mean(), averaged[i].std(ddof=1) / np.sqrt(averaged.shape[1])
@@ -58,7 +59,7 @@ def compute(
                         "best": best[i].distortion,
                         "low": best[i].interval[0],
                         "high": best[i].interval[1],
-                        **{method: values[i] for method, values in methods.items()},
+                        **{method: answers[i][0] for method, answers in methods.items()},
                         "counted": counted[i].distortion,
                         "counted_standard_error": counted[i].standard_error,
                         "averaged": reference,
@@ -67,56 +68,37 @@ def compute(
                 )
                 comparison += join(NAME, name, 2, d, "approximation", best[i], counted[i])
                 for method in ("delta_2", "marginal", "corrected_marginal"):
-                    comparison.append(
-                        row(
-                            Cell(
-                                NAME,
-                                name,
-                                "distortion",
-                                2,
-                                d,
-                                "symmetric",
-                                width,
-                                "expected",
-                                method,
-                                "approximation",
-                            ),
-                            methods[method][i],
-                            reference,
-                            se,
-                        )
-                    )
+                    value, error = methods[method][i]
+                    cell = _cell(name, d, "distortion", width, "expected", method, "approximation")
+                    comparison.append(row(cell, value, reference, se, error / NORMAL_95))
             predictions, estimates = predict(problem, **question), run(problem, n=n, **question)
             for prediction, estimate in zip(predictions, estimates, strict=True):
                 comparison += join(NAME, name, 2, d, "exact", prediction, estimate)
-            prediction, estimate = predictions[0], estimates[0]
-            counted_n = (estimate.n or 0) / 2
-            comparison.append(
-                row(
-                    Cell(
-                        NAME,
-                        name,
-                        "risk",
-                        2,
-                        d,
-                        "symmetric",
-                        bits[0],
-                        "actual",
-                        "binary_risk",
-                        "exact",
-                    ),
-                    prediction.risk_before,
-                    estimate.risk_before,
-                    np.sqrt(estimate.risk_before * (1 - estimate.risk_before) / counted_n),
-                )
-            )
+            errors = (record.risk_before_error / NORMAL_95 for record in (estimates[0], predictions[0]))
+            cell = _cell(name, d, "risk", bits[0], "actual", "binary_risk", "exact")
+            comparison.append(row(cell, predictions[0].risk_before, estimates[0].risk_before, *errors))
     return table, comparison
+
+
+def _cell(problem: str, d: int, quantity: str, bits: int, errors: str, method: str, claim: str) -> Cell:
+    return Cell(
+        figure=NAME,
+        problem=problem,
+        quantity=quantity,
+        K=2,
+        d=d,
+        scheme="symmetric",
+        bits=bits,
+        errors=errors,
+        method=method,
+        claim=claim,
+    )
 
 
 def draw(table: list[dict[str, Any]]):
     """For each layer and dimension the distortion on a log axis, and below it every formula over the averaged exact risks.
 
-    A triangle at the upper edge of a lower panel marks a ratio that lies above it."""
+    A triangle at an edge of a lower panel marks a ratio that lies beyond it."""
     features, layers = sorted({one["d"] for one in table}), list(dict.fromkeys(one["layer"] for one in table))
     figure, axes = plt.subplots(
         2 * len(layers),
@@ -159,19 +141,14 @@ def _levels(axis, rows: list[dict[str, Any]]) -> None:
         value, error = (100 * np.array([one[name] for one in rows]) for name in (key, f"{key}_standard_error"))
         points_or_bounds(axis, np.array(bits) + (0.18 if key == "counted" else 0.0), value, error, label=label, **style)
     axis.set_yscale("log")
-    axis.set_ylim(100 * min(one["averaged"] for one in rows) / 4, 100)
+    axis.set_ylim(100 * min((one["averaged"] for one in rows if one["averaged"] > 0), default=1e-9) / 4, 100)
     axis.set_xticks(bits)
 
 
 def _ratios(axis, rows: list[dict[str, Any]]) -> None:
     bits = np.array([one["bits"] for one in rows])
     reference = np.array([one["averaged"] for one in rows])
-    low, high = 0.88, 1.22
     for method, style in METHODS.items():
-        ratio = np.array([one[method] for one in rows]) / reference
-        axis.plot(bits, ratio, **style)
-        above = bits[ratio > high]
-        axis.plot(above, np.full(len(above), high - 0.02), "^", color=style["color"], markersize=3)
-    error = 1.96 * np.array([one["averaged_standard_error"] for one in rows]) / reference
+        ratios(axis, bits, np.array([one[method] for one in rows]) / reference, 0.88, 1.22, **style, markersize=3)
+    error = NORMAL_95 * np.array([one["averaged_standard_error"] for one in rows]) / reference
     axis.errorbar(bits, np.ones(len(bits)), error, **REFERENCE)
-    axis.set_ylim(low, high)

@@ -9,6 +9,7 @@ import numpy as np
 from figures.compare import QUICK, join
 from figures.style import SIMULATION, points_or_bounds, size
 from simulate import run
+from simulate.estimates import NORMAL_95
 from simulate.generator import synthetic
 from theory.prediction import predict
 
@@ -62,7 +63,7 @@ def draw(table: list[dict[str, Any]]):
             error = np.array([one[f"{key}_standard_error"] for one in rows])
             style = {**SIMULATION, "marker": marker}
             points_or_bounds(axis, bits, 100 * np.abs(value), 100 * error, label=label, **style)
-            negative = value < -1.96 * error
+            negative = value < -NORMAL_95 * error
             name = "negative distortion" if key == "counted" else None
             axis.plot(bits[negative], 100 * np.abs(value[negative]), "x", color="black", markersize=6, zorder=7, label=name)
         axis.set_yscale("log")

@@ -5,6 +5,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from simulate.estimates import NORMAL_95
 from simulate.experiments.halves import shipped
 from theory.gaussian_quantizer import gaussian_moments
 from theory.setting.schemes import compress
@@ -56,7 +57,7 @@ def draw(table: list[dict[str, Any]]):
         density = np.array([one["count"] for one in rows]) / weights / (BINS[1] - BINS[0])
         law.stairs(density, BINS, color=color, linestyle=line, linewidth=1.2, label=f"{bits} bits")
     expected = 1 / (BINS[1] - BINS[0])
-    noise = 1.96 * np.sqrt(expected / weights)
+    noise = NORMAL_95 * np.sqrt(expected / weights)
     law.fill_between([-0.5, 0.5], 1 - noise, 1 + noise, color="0.85", label="uniform, 95 %", zorder=0)
     law.set(xlabel="error/step", ylabel="density", title="shipped ResNet-20, one step")
     law.set_ylim(0, 3.6)

@@ -9,6 +9,7 @@ import numpy as np
 
 from figures.compare import QUICK, Cell, join, row
 from simulate import run
+from simulate.estimates import NORMAL_95
 from simulate.experiments.rates import HIGHEST, POSTERIOR, PRUNED, UNITS, counting_error
 from simulate.experiments.rates import NAME as TABLE
 from simulate.experiments.real import shipped_table
@@ -131,7 +132,7 @@ def draw(table: list[dict[str, Any]]):
             axis.plot(rate, [100 * one["predicted"] for one in own], line, color=color, linewidth=1.0)
             seen, error = (100 * np.array([one[key] for one in own]) for key in ("seen", "standard_error"))
             bars = {"elinewidth": 0.5, "markersize": 4, "markerfacecolor": "none", "markeredgewidth": 0.8}
-            axis.errorbar(rate, seen, 1.96 * error, fmt=marker, color=color, **bars)
+            axis.errorbar(rate, seen, NORMAL_95 * error, fmt=marker, color=color, **bars)
         best = front(rows)
         ringed = ([one["rate"] for one in best], [100 * one["predicted"] for one in best])
         axis.plot(*ringed, "o", color="0.35", markersize=10, markerfacecolor="none", markeredgewidth=0.9, zorder=0)

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures.compare import Cell, row
-from simulate.estimates import paired_error
+from simulate.estimates import NORMAL_95, paired_error
 from simulate.experiments.all_classes import shipped_classes
 from simulate.experiments.halves import shipped
 from theory.prediction import predict
@@ -106,7 +106,7 @@ def draw(table: list[dict[str, Any]]):
         right.errorbar(
             k + shift,
             100 * measured,
-            196 * np.sqrt(measured * (1 - measured) / images),
+            100 * NORMAL_95 * np.sqrt(measured * (1 - measured) / images),
             fmt="o",
             color=color,
             markersize=3.5,

@@ -5,6 +5,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from simulate.estimates import NORMAL_95
 from simulate.experiments.real import shipped_table
 
 NAME = "real_hypotheses"
@@ -33,7 +34,7 @@ def draw(table: list[dict[str, Any]]):
             own = [one for one in rows if one["network"] == network and one["bits"] == width]
             height = np.array([order.index(one["hypothesis"]) for one in own]) + 0.17 * ((len(networks) - 1) / 2 - i)
             effect = 100 * np.array([one["effect"] for one in own])
-            error = 196 * np.array([one["effect_standard_error"] for one in own])
+            error = 100 * NORMAL_95 * np.array([one["effect_standard_error"] for one in own])
             axis.barh(height, effect, 0.15, color=COLORS[i], alpha=0.45, linewidth=0)
             axis.errorbar(effect, height, xerr=error, fmt="none", ecolor=COLORS[i], elinewidth=0.8, capsize=1.5)
             for rejected in (True, False):

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.special import ndtr
 
+from simulate.estimates import NORMAL_95
 from simulate.experiments.real import shipped_table
 
 NAME = "real_margins"
@@ -34,7 +35,7 @@ def draw(table: list[dict[str, Any]]):
         n = float(np.mean([one["n"] for one in own]))
         below, noise = ndtr(x), np.sqrt(ndtr(x) * ndtr(-x) / n)
         axis.fill_between(
-            x, np.maximum(below - 1.96 * noise, 1e-9), below + 1.96 * noise, color="0.8", label="its 95 % a class"
+            x, np.maximum(below - NORMAL_95 * noise, 1e-9), below + NORMAL_95 * noise, color="0.8", label="its 95 % a class"
         )
         axis.plot(x, below, "--", color="black", linewidth=1.4, label="Gaussian")
         axis.set_yscale("log")

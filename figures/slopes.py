@@ -8,8 +8,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures.compare import QUICK, Cell, row
-from figures.style import REFERENCE, SIMULATION
+from figures.style import REFERENCE, SIMULATION, ratios
 from simulate import run
+from simulate.estimates import NORMAL_95
 from simulate.experiments.textbook import textbook
 from simulate.generator import synthetic
 from simulate.sampling.ghk import average_sequences
@@ -20,7 +21,7 @@ from theory.small_steps import small_steps
 NAME = "slopes"
 BITS = (2, 3, 4, 6, 8)
 BLOCKS = 30  # of pairs of networks
-NEAR = ("predict", "square_law", "plain_mean")
+NEAR = ("predict", "square_law", "plain_mean")  # those also drawn enlarged
 FORMULAS: dict[str, dict[str, Any]] = {
     "predict": {"color": "#000000", "linestyle": "-", "marker": "o", "label": "predicted"},
     "square_law": {"color": "#0072B2", "linestyle": "--", "marker": "^", "label": "square law"},
@@ -71,48 +72,43 @@ def compute(
                 "counted_flips_standard_error": seen.flip_rate_standard_error,
             }
         )
-        for name, method in (("predict", one.method), ("square_law", "square_law"), ("plain_mean", "plain_mean")):
-            comparison.append(
-                row(
-                    Cell(
-                        NAME,
-                        f"perturbed, K = {K}, d = {d}",
-                        "distortion",
-                        K,
-                        d,
-                        "symmetric",
-                        one.bits,
-                        "expected",
-                        method,
-                        "approximation",
-                    ),
-                    table[-1][name],
-                    values[i],
-                    errors[i],
-                )
+        known = {"predict": one.numerical_error / NORMAL_95, "square_law": laws.distortion.error / NORMAL_95 * ratio**2}
+        for name in NEAR:
+            cell = Cell(
+                figure=NAME,
+                problem=f"perturbed, K = {K}, d = {d}",
+                quantity="distortion",
+                K=K,
+                d=d,
+                scheme="symmetric",
+                bits=one.bits,
+                errors="expected",
+                method=one.method if name == "predict" else name,
+                claim="approximation",
             )
+            comparison.append(row(cell, table[-1][name], values[i], errors[i], known.get(name)))
     return table, comparison
 
 
 def draw(table: list[dict[str, Any]]):
     """Left: distortion and flips against the step, with lines of slope 2 and 1. Middle: each formula over the simulation.
-    Right: those near it."""
+    Right: those near it; a triangle at an edge marks a ratio that lies beyond it."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(7.0, 3.7))
     bits = [one["bits"] for one in table]
 
     def of(name: str) -> np.ndarray:
         return np.array([one[name] for one in table], float)
 
-    step, band = of("step"), 1.96 * of("standard_error") / of("reference")
+    step, band = of("step"), NORMAL_95 * of("standard_error") / of("reference")
     left.plot(step, 100 * of("flip_law"), "--", color="#0072B2", label="flip law, slope 1")
     left.plot(step, 100 * of("square_law"), "-", color="#000000", label="square law, slope 2")
-    flips = 196 * of("counted_flips_standard_error")
+    flips = 100 * NORMAL_95 * of("counted_flips_standard_error")
     left.errorbar(step, 100 * of("counted_flips"), flips, label="flips, counted", **{**SIMULATION, "marker": "s"})
     left.errorbar(step, 100 * of("reference"), 100 * band * of("reference"), label="distortion, Monte Carlo", **REFERENCE)
     for name, style in FORMULAS.items():
         middle.plot(bits, of(name) / of("reference"), markersize=3.5, **style)
         if name in NEAR:
-            right.plot(bits, of(name) / of("reference"), markersize=3.5, **style)
+            ratios(right, np.array(bits), of(name) / of("reference"), 0.9, 1.1, markersize=3.5, **style)
     right.fill_between(bits, 1 - band, 1 + band, color="0.75", label="Monte Carlo, 95 %")
     left.set(xscale="log", yscale="log", xlabel="step (unit of the weights)", ylabel="percentage points")
     left.set_title(f"perturbed layer, K = {table[0]['K']}, d = {table[0]['d']}")
@@ -120,7 +116,7 @@ def draw(table: list[dict[str, Any]]):
     middle.set(
         yscale="log", xlabel="bits per weight", xticks=bits, ylabel="formula / Monte Carlo", title="distortion, all formulas"
     )
-    right.set(xlabel="bits per weight", xticks=bits, ylim=(0.9, 1.1), title="the nearest, enlarged")
+    right.set(xlabel="bits per weight", xticks=bits, title="the nearest, enlarged")
     middle.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22))
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22))
     return figure

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from simulate.estimates import NORMAL_95
+
 # Okabe and Ito's colours (jfly.uni-koeln.de/color), safe for colour-blind readers; line styles and markers carry grey print.
 METHODS: dict[str, dict[str, Any]] = {
     "margin_quadrature": {"color": "#000000", "linestyle": "-", "label": "margin quadrature"},
@@ -66,6 +68,14 @@ def save(figure, place: Path) -> None:
     figure.savefig(place.with_suffix(".png"))
 
 
+def ratios(axis, x: np.ndarray, ratio: np.ndarray, low: float, high: float, **style: Any) -> None:
+    """Ratios on an axis from ``low`` to ``high``; a triangle at its edge stands for one that lies beyond."""
+    axis.plot(x, ratio, **style)
+    axis.set_ylim(low, high)
+    for beyond, edge, marker in ((ratio > high, high, 6), (ratio < low, low, 7)):  # carets up and down, tips at the edge
+        axis.plot(x[beyond], np.full(np.count_nonzero(beyond), edge), marker=marker, color=style["color"], linestyle="none")
+
+
 def size(rows: int, columns: int) -> tuple[float, float]:
     """Figure size in inches for a grid of panels, at most 7 wide."""
     return min(7.0, 2.33 * columns), 2.1 * rows + 0.35
@@ -74,7 +84,7 @@ def size(rows: int, columns: int) -> tuple[float, float]:
 def points_or_bounds(axis, x: np.ndarray, value: np.ndarray, standard_error: np.ndarray, **style: Any) -> None:
     """Positive quantities on a log axis: where they are known to two standard errors the value with its 95 % interval, else
     an arrow down from its upper end. (Points shown where they happen to be large only would lie too high.)"""
-    half = 1.96 * standard_error
+    half = NORMAL_95 * standard_error
     known = value > 2 * standard_error
     lower = np.minimum(half, 0.999 * np.maximum(value, 0))
     axis.errorbar(x[known], value[known], np.stack([lower, half])[:, known], **style)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from theory.setting.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -22,6 +24,7 @@ class Budget:
         boundary_work: operations spent on points near the decision boundary.
         spread_lines: lines of each of two sets on which single networks are seen there.
         networks: single networks of two classes behind an interval, a power of two of at least 64.
+        sobol_work: multiplications spent on e' Sigma e by the average over Sobol points of two classes, at least 2^7 points.
         largest_excess: |excess kurtosis| of the four linear combinations of the errors of two classes above which single
             networks are drawn themselves, not by their reduced law.
         dense_work: multiplications spent on the covariances of a dense network of several layers. dense_inputs: inputs at most.
@@ -43,10 +46,15 @@ class Budget:
     boundary_work: float = 4e10
     spread_lines: int = 2**12
     networks: int = 2**14
+    sobol_work: float = 2e10
     largest_excess: float = 0.02
     dense_work: float = 4e12
     dense_inputs: int = 2**13
     drawn_points: int = 2**16
+
+    def __post_init__(self):
+        if self.networks < 64 or self.networks & (self.networks - 1):
+            raise InputError(f"networks: expected a power of two of at least 64, got {self.networks}")
 
 
 DEFAULT = Budget()

@@ -14,7 +14,7 @@ from theory.setting.error_law import UniformErrors
 from theory.setting.schemes import Compressed
 
 TIED = 0.9  # |cosine| of the errors of two rows of proportional weights above which they are taken as tied
-QUIETEST = 1e-3  # of the loudest column: one without errors is given so much, so that features can be scaled
+QUIETEST_COLUMN = 1e-3  # of the loudest column: one without errors is given so much, so that features can be scaled
 
 
 class ErrorModel(NamedTuple):
@@ -103,7 +103,7 @@ def _fitted(scope: str, weights: np.ndarray, E: np.ndarray, axis: int | None) ->
     alpha, residual = gain_and_residual(weights, E, axis)
     rows, columns = np.ones(len(weights)), np.ones(weights.shape[1])
     if axis == 0:
-        columns = np.maximum(residual[0], QUIETEST * residual.max())
+        columns = np.maximum(residual[0], QUIETEST_COLUMN * residual.max())
     else:
         rows = np.broadcast_to(residual[:, 0], len(weights)).copy()
     return ErrorModel(scope, weights * (1 + alpha), rows[:, None], columns, np.arange(len(weights)), np.ones((len(weights), 1)))

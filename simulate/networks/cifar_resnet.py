@@ -2,7 +2,7 @@
 
 Depth 6n + 2: a 3x3 stem of 16 channels, three stages of n basic blocks with 16, 32 and 64 channels, parameter-free
 shortcuts (option A: subsample, pad with zero channels), global average pooling to 64 features, one linear layer. Module
-names follow the checkpoints in circulation, so that those load strictly.
+names follow the checkpoints of github.com/akamaster/pytorch_resnet_cifar10, so that those load strictly.
 """
 
 from collections.abc import Callable
@@ -40,15 +40,17 @@ class Block(nn.Module):
 class CifarResNet(nn.Module):
     """A CIFAR ResNet of the given depth; input (n, 3, 32, 32), normalized by MEAN and STD, output (n, 10) logits."""
 
-    def __init__(self, depth: int, classes: int = 10):
+    def __init__(self, depth: int):
         super().__init__()
+        if depth < 8 or depth % 6 != 2:
+            raise InputError(f"depth: expected 6 n + 2, n at least 1, got {depth}")
         n = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = _stage(16, 16, n, 1)
         self.layer2 = _stage(16, 32, n, 2)
         self.layer3 = _stage(32, 64, n, 2)
-        self.linear = nn.Linear(64, classes)
+        self.linear = nn.Linear(64, 10)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
@@ -67,7 +69,11 @@ def _stage(channels_in: int, channels: int, n: int, stride: int) -> nn.Sequentia
 
 
 def build(network: str) -> CifarResNet:
-    """The untrained network of that name."""
+    """The untrained network of that name.
+
+    Raises:
+        InputError: no network has it.
+    """
     if network not in NAMES:
         raise InputError(f"network: expected one of {', '.join(NAMES)}, got {network!r}")
     return CifarResNet(int(network.removeprefix("resnet")))
@@ -80,16 +86,20 @@ def preprocess(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def load(network: str, checkpoint: Path | str) -> tuple[CifarResNet, dict[str, Any]]:
-    """The network with the checkpoint's weights, in evaluation mode, and what else the checkpoint says."""
+    """The network with the checkpoint's weights, in evaluation mode, and what else the checkpoint says.
+
+    Raises:
+        InputError: the file is no checkpoint, or that of another network.
+    """
     model = build(network)
-    state, said = read_state(checkpoint)
+    state, metadata = read_state(checkpoint)
     blocks, wanted = _blocks(state), _blocks(model.state_dict())
     if blocks not in (0, wanted):
         raise InputError(
             f"{checkpoint}: expected the {wanted} blocks of {network}, got {blocks} blocks: a ResNet of depth {2 * blocks + 2}"
         )
     load_state(model, state, checkpoint, network)
-    return model.eval(), said
+    return model.eval(), metadata
 
 
 def _blocks(state: dict) -> int:
@@ -98,6 +108,6 @@ def _blocks(state: dict) -> int:
 
 
 def batches(pixels, size: int, work: Callable[[torch.Tensor], Any]) -> list[Any]:
-    """``work`` on one preprocessed batch after the other, without gradients."""
+    """``work`` on one preprocessed batch of ``pixels`` (n, 3, 32, 32) uint8 after the other, without gradients."""
     with torch.inference_mode():
         return [work(preprocess(torch.from_numpy(pixels[i : i + size]))) for i in range(0, len(pixels), size)]

@@ -13,7 +13,7 @@ from simulate.networks.network import (
     Linear,
     Network,
     Sample,
-    channels_of,
+    channels_taken,
     find_head,
     first_line,
     of_rank,
@@ -57,10 +57,7 @@ def open_keras(file: Path | str, sample: Sample, classes: int = 0, output: str |
                 returned = model(of_rank(x.transpose(NHWC) if last else x, rank), training=False)
         except Exception as error:
             raise InputError(f"{file}: expected a network that takes images {x.shape[1:]}, got {first_line(error)}") from None
-        if isinstance(returned, list | tuple):
-            returned = {str(i): one for i, one in enumerate(returned)}
-        named = returned if isinstance(returned, dict) else {"output": returned}
-        arrays = {str(key): np.asarray(one).astype(np.float64) for key, one in named.items()}
+        arrays = {name: np.asarray(array).astype(np.float64) for name, array in by_name(returned).items()}
         if not chosen:
             chosen.append(pick_output(arrays, classes, output, str(file)))
         return list(seen), arrays[chosen[0]]
@@ -103,9 +100,10 @@ def loaded(file: Path | str) -> tuple[Any, Any]:
 
 def _linear(layer, x) -> Linear | None:
     """The linear operation of one call of a layer, or None."""
-    kernel, x = _plain(layer.kernel.numpy()), _plain(x)
-    if kernel.ndim == 4:
-        channels = -1 if layer.data_format == "channels_last" else 1
+    kernel, x = as_numpy_float(layer.kernel.numpy()), as_numpy_float(x)
+    data_format = getattr(layer, "data_format", None)  # convolutions alone have one
+    if data_format is not None:
+        channels = -1 if data_format == "channels_last" else 1
         if kernel.shape[:2] != (1, 1) or layer.groups != 1:
             return None
         kernel, x = kernel[0, 0], np.moveaxis(x, channels, -1)
@@ -116,25 +114,34 @@ def _linear(layer, x) -> Linear | None:
     return Linear(x.reshape(len(x), -1, x.shape[-1]).mean(1), kernel.T, held if held is None or held.ndim == 1 else None)
 
 
-def _plain(tensor) -> np.ndarray:
+def as_numpy_float(tensor) -> np.ndarray:
     """An array that NumPy computes with: bfloat16 as float32."""
     array = np.asarray(tensor)
     return array if array.dtype in (np.float16, np.float32, np.float64) else array.astype(np.float32)
 
 
+def by_name(returned: Any) -> dict[str, Any]:
+    """What a model returns, by name; a single output is called "output", those without a name are numbered."""
+    if isinstance(returned, list | tuple):
+        return {str(i): array for i, array in enumerate(returned)}
+    return {str(key): array for key, array in returned.items()} if isinstance(returned, dict) else {"output": returned}
+
+
 def layout_of(model, sample: Sample) -> tuple[bool, int, int]:
-    """Whether a model takes channels last, how many, and the axes of its input."""
+    """Whether a model takes channels last, how many channels, and how many axes its input has."""
     inputs = getattr(model, "inputs", None)
     shape = tuple(inputs[0].shape) if inputs else ()
     if len(shape) != 4:
-        return True, {2: channels_of(shape[-1], sample(3)), 3: 1}.get(len(shape), 3) if shape else 3, len(shape)
+        return True, channels_taken(shape, sample), len(shape)
     last = not (shape[1] in (1, 3) and shape[3] not in (1, 3))
     return last, (shape[3] if last else shape[1]) or 3, 4
 
 
 def _precision(model) -> float:
     """The rounding of what the model computes in."""
-    kinds = {str(getattr(getattr(layer, "dtype_policy", None), "compute_dtype", "float32")) for layer in model.layers}
+    kinds = {
+        str(getattr(getattr(layer, "dtype_policy", None), "compute_dtype", "float32")) for layer in model._flatten_layers()
+    }
     return max([{"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(kind, SINGLE) for kind in kinds] or [SINGLE])
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simulate.networks.inputs import Inputs
-from simulate.networks.keras_networks import NHWC, layout_of, loaded, usual_jax
+from simulate.networks.keras_networks import NHWC, by_name, layout_of, loaded, usual_jax
 from simulate.networks.network import first_line, of_rank, pick_output, sha256
 from simulate.networks.runner import Disturbance, Grid, Runner, finite_logits
 from simulate.networks.weights import Rows, Weight
@@ -196,14 +196,8 @@ def rows_of(layer: Any) -> Rows:
 
 def picked(returned: Any, output: str) -> Any:
     """The output that decides, (n, K); a 0 beside a single one."""
-    logits = _named(returned)[output]
+    logits = by_name(returned)[output]
     return jnp.concatenate([jnp.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
-
-
-def _named(returned: Any) -> dict[str, Any]:
-    if isinstance(returned, list | tuple):
-        return {str(i): one for i, one in enumerate(returned)}
-    return {str(key): one for key, one in returned.items()} if isinstance(returned, dict) else {"output": returned}
 
 
 def open_keras_runner(file: Path | str, inputs: Inputs, output: str | None) -> KerasRunner:
@@ -227,7 +221,7 @@ def open_keras_runner(file: Path | str, inputs: Inputs, output: str | None) -> K
     images = inputs.sample(channels)
     with usual_jax():
         returned = model(of_rank(images.transpose(NHWC) if last else images, rank), training=False)
-    arrays = {key: np.asarray(one).astype(np.float64) for key, one in _named(returned).items()}
+    arrays = {key: np.asarray(one).astype(np.float64) for key, one in by_name(returned).items()}
     chosen = pick_output(arrays, inputs.classes, output, str(file))
     values = arrays[chosen]
     if values.shape[1] > 1 and np.all(values >= 0) and np.allclose(values.sum(1), 1, atol=1e-4):

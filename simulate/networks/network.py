@@ -33,6 +33,17 @@ def channels_of(inputs: int, images: np.ndarray) -> int:
     return 1 if inputs == images[0, 0].size else 3
 
 
+# what an opener is given: normalized images to find the head by, of so many channels
+Sample = Callable[[int], np.ndarray]
+
+
+def channels_taken(shape: tuple, sample: Sample) -> int:
+    """Of the images that a network takes whose input (batch, ...) has not four axes: 1 or 3."""
+    if len(shape) == 2:
+        return channels_of(shape[-1], sample(3))
+    return 1 if len(shape) == 3 else 3
+
+
 def of_rank(images: np.ndarray, rank: int) -> np.ndarray:
     """Images as an input of so many axes takes them: of two axes as vectors, of three without their one channel."""
     if rank == 2:
@@ -71,10 +82,6 @@ class Network(NamedTuple):
     files: dict[str, str]
     channels: int = 3
     precision: float = SINGLE
-
-
-# what an opener is given: normalized images to find the head by, of so many channels
-Sample = Callable[[int], np.ndarray]
 
 
 def sha256(path: Path | str) -> dict[str, str]:

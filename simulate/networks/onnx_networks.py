@@ -13,7 +13,7 @@ from simulate.networks.network import (
     Linear,
     Network,
     Sample,
-    channels_of,
+    channels_taken,
     find_head,
     first_line,
     of_rank,
@@ -21,10 +21,10 @@ from simulate.networks.network import (
     sha256,
 )
 from theory.setting.archive import check_readable
-from theory.setting.errors import InputError
+from theory.setting.errors import InputError, listed
 
 PRODUCTS = ("Gemm", "MatMul", "Conv")
-LAST = 8  # of them looked at, from the end
+LAST = 8  # products looked at, from the end; the head is among them
 
 
 def open_onnx(file: Path | str, sample: Sample, classes: int = 0, output: str | None = None) -> Network:
@@ -90,11 +90,17 @@ class Graph:
             if node.op_type == "Constant" and [one.name for one in node.attribute] == ["value"]:
                 self.stored[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
         self.numpy_helper, self.value_info, self.runtime = onnx.numpy_helper, onnx.ValueInfoProto, onnxruntime
+        self.of_images = {self.input}  # arrays computed from the images, not from constants alone
+        for node in model.graph.node:  # in the order of computation
+            if self.of_images & set(node.input):
+                self.of_images |= set(node.output)
         self.session = self._session()
         taken = self.session.get_inputs()[0]
         self.batch, self.last, self.channels = _layout(taken.shape, sample)
         self.rank = len(taken.shape)
-        self.integer = any("Integer" in node.op_type or "QLinear" in node.op_type for node in model.graph.node)
+        self.integer = any(
+            word in node.op_type for node in model.graph.node for word in ("Integer", "QLinear", "quantizeLinear")
+        )
         self.as_taken = _taken(taken.type, self.file)
 
     def _session(self) -> Any:
@@ -116,25 +122,35 @@ class Graph:
 
     @contextmanager
     def with_initializers(self, values: Mapping[str, np.ndarray]) -> Iterator[None]:
-        """Other constants, by name, inside a ``with`` block."""
+        """Other constants, by name, inside a ``with`` block.
+
+        Raises:
+            InputError: a name is no constant's, or the network does not run with them; the old ones are back.
+        """
         places = {one.name: one for one in self.model.graph.initializer}
         places |= {
             node.output[0]: node.attribute[0].t
             for node in self.model.graph.node
             if node.op_type == "Constant" and node.attribute
         }
-        for name, array in values.items():
-            places[name].CopyFrom(self.numpy_helper.from_array(array, places[name].name))
-        self.session = self._session()
+        unknown = [name for name in values if name not in places]
+        if unknown:
+            raise InputError(f"{self.file}: expected names of constants, got {listed(unknown)}")
+        kept = {name: self.stored[name] for name in values}
         try:
+            self._hold(places, values)
             yield
         finally:
-            for name in values:
-                places[name].CopyFrom(self.numpy_helper.from_array(self.stored[name], places[name].name))
-            self.session = self._session()
+            self._hold(places, kept)
+
+    def _hold(self, places: Mapping[str, Any], values: Mapping[str, np.ndarray]) -> None:
+        for name, array in values.items():
+            places[name].CopyFrom(self.numpy_helper.from_array(array, places[name].name))
+        self.stored |= values
+        self.session = self._session()
 
     def values(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Every array by name, for normalized images (n, channels, H, W)."""
+        """Constants, the input, the outputs and the watched arrays by name, for normalized images (n, channels, H, W)."""
         x = self.as_taken(of_rank(np.moveaxis(x, 1, -1) if self.last else x, self.rank))
         names = [one.name for one in self.session.get_outputs()]
         try:
@@ -153,8 +169,8 @@ class Graph:
         padded = [np.concatenate([part, part[:1].repeat(size - len(part), 0)]) for part in padded]
         parts = [self.session.run(names, {self.input: part}) for part in padded]
         return [
-            np.concatenate(one)[: len(x)] if np.ndim(one[0]) and len(one[0]) == size else one[0]
-            for one in zip(*parts, strict=True)
+            np.concatenate(arrays)[: len(x)] if name in self.of_images and np.ndim(arrays[0]) else arrays[0]
+            for name, arrays in zip(names, zip(*parts, strict=True), strict=True)
         ]
 
     def linear(self, node, found: dict[str, np.ndarray]) -> Linear | None:
@@ -171,9 +187,11 @@ class Graph:
             return None
         if node.op_type == "Gemm":
             x = x.T if given.get("transA", 0) else x
-            weight = (weight if given.get("transB", 0) else weight.T) * np.float32(given.get("alpha", 1.0))
+            weight = (weight if given.get("transB", 0) else weight.T) * weight.dtype.type(given.get("alpha", 1.0))
         else:
             weight = weight.T
+        if x.shape[-1] != weight.shape[1]:
+            return None
         plain = given.get("alpha", 1.0) == given.get("beta", 1.0) == 1.0
         return Linear(x.reshape(len(x), -1, x.shape[-1]).mean(1), weight, self._bias(node, found) if plain else None)
 
@@ -190,8 +208,7 @@ class Graph:
 def _layout(shape: list, sample: Sample) -> tuple[int | str | None, bool, int]:
     """Of an input (batch, ...): the batch, whether channels are last, how many there are."""
     if len(shape) != 4:
-        channels = {2: channels_of(shape[-1], sample(3)), 3: 1}.get(len(shape), 3) if shape else 3
-        return (shape[0] if shape else None), False, channels
+        return (shape[0] if shape else None), False, channels_taken(tuple(shape), sample)
     last = shape[3] in (1, 3) and shape[1] not in (1, 3)
     channels = shape[3] if last else shape[1]
     return shape[0], last, channels if isinstance(channels, int) else 3

@@ -3,18 +3,19 @@
 import json
 from types import ModuleType
 
+import mpmath
 import pytest
 import sympy
 
 from derivations import RESULTS, arithmetic, binary, calibration, conditional, laws, layers, multiclass
 from derivations.__main__ import main
 from derivations.notation import a, h_h, k4, m, mu_h, mu_mu, prior, q, r, s, sign, step, trace, v
-from derivations.result import Identity, Numeric, Result, collect
+from derivations.result import DIGITS, Identity, Numeric, Result, collect, evaluate
 
 
 @pytest.mark.parametrize("name", RESULTS)
-def test_every_step_holds(name):
-    record = RESULTS[name].record()
+def test_every_step_holds(name, seed):
+    record = RESULTS[name].record(seed)
     assert record["verified"], record["failures"]
     assert len(record["steps"]) >= 2
     assert all(record[key] for key in ("assumptions", "kind", "source"))
@@ -171,11 +172,11 @@ def test_every_result_has_a_mistake_to_refuse():
 
 
 @pytest.mark.parametrize(("name", "i"), CASES)
-def test_a_wrong_formula_is_refused(name, i):
+def test_a_wrong_formula_is_refused(name, i, seed):
     wrong = MISTAKES[name][i](RESULTS[name].formula)
     assert wrong != RESULTS[name].formula
     steps = RESULTS[name].steps(wrong)
-    assert not all(step.holds() for step in sorted(steps, key=lambda step: isinstance(step, Numeric)))  # numeric ones last
+    assert not all(step.holds(seed) for step in sorted(steps, key=lambda step: isinstance(step, Numeric)))  # numeric ones last
 
 
 def _broken(formula=m**2):
@@ -228,6 +229,14 @@ def test_a_numeric_step_sees_a_small_error():
 
     assert not Numeric(text="off by 1e-6", sides=off).holds()
     assert Numeric(text="off by 1e-6", sides=off, tolerance=1e-5).holds()
+
+
+def test_numbers_have_the_digits_that_are_promised():
+    """Whatever mpmath's own precision is."""
+    with mpmath.workdps(15):
+        root = evaluate(sympy.sqrt(m), {m: 2})
+    with mpmath.workdps(DIGITS):
+        assert abs(root - mpmath.sqrt(2)) < 1e-29
 
 
 def test_a_wrong_slope_in_tau_is_refused():

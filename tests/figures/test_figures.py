@@ -97,11 +97,18 @@ def test_the_slopes_draw_ratios_to_the_simulation():
         "counted_flips",
         "counted_flips_standard_error",
     )
-    table = [
-        {"K": 10, "d": 64, "bits": bits, "step": 2.0**-bits, **dict.fromkeys(names, 0.01), "pairwise_q": 0.02, "sakr_1": None}
-        for bits in slopes.BITS
-    ]
+    own = {"pairwise_q": 0.02, "sakr_1": None, "square_law": 0.0105, "plain_mean": 0.02}
+    own |= {"counted_flips": 0.04, "flip_law": 0.05, "standard_error": 0.001}
+    table = [{"K": 10, "d": 64, "bits": bits, "step": 2.0**-bits, **dict.fromkeys(names, 0.01), **own} for bits in slopes.BITS]
     figure = slopes.draw(table)
+    left, right = figure.axes[0], figure.axes[2]
+    levels = {line.get_label(): np.asarray(line.get_ydata(), float) for line in left.lines}
+    np.testing.assert_allclose(levels["flip law, slope 1"], 5.0)
+    np.testing.assert_allclose(levels["square law, slope 2"], 1.05)
+    near = {line.get_label(): np.asarray(line.get_ydata(), float) for line in right.lines}
+    np.testing.assert_allclose(near[slopes.FORMULAS["square_law"]["label"]], 1.05)
+    beyond = [line for line in right.lines if line.get_marker() == 6 and len(line.get_ydata())]  # the plain mean, at 2
+    assert [list(line.get_ydata()) for line in beyond] == [[1.1] * len(slopes.BITS)]
     drawn = {line.get_label(): np.asarray(line.get_ydata(), float) for line in figure.axes[1].lines}
     np.testing.assert_allclose(drawn[slopes.FORMULAS["pairwise_q"]["label"]], 2.0)
     np.testing.assert_allclose(drawn[slopes.FORMULAS["predict"]["label"]], 1.0)

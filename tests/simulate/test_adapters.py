@@ -212,23 +212,27 @@ def test_head_of_an_onnx_file(name, images, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("trans_a", "trans_b", "alpha"), [(0, 0, 1.0), (0, 1, 0.5), (1, 0, 2.0), (1, 1, 1.0)])
-def test_every_orientation_of_a_gemm(trans_a, trans_b, alpha, images, tmp_path, seed):
-    """alpha A B + C with either factor transposed, written by hand."""
+@pytest.mark.parametrize(
+    ("trans_a", "trans_b", "alpha", "kind"),
+    [(0, 0, 1.0, "float32"), (0, 1, 0.5, "float32"), (1, 0, 2.0, "float64"), (1, 1, 1.0, "float32"), (0, 1, 0.5, "float16")],
+)
+def test_every_orientation_of_a_gemm(trans_a, trans_b, alpha, kind, images, tmp_path, seed):
+    """alpha A B + C with either factor transposed, written by hand; the head keeps the number format of the file."""
     onnx = pytest.importorskip("onnx")
     onnx_networks = pytest.importorskip("simulate.networks.onnx_networks")
     make, pixels = onnx.helper, int(np.prod(images.shape[1:]))
     rng = np.random.default_rng(seed)
-    W, b = rng.standard_normal((K, pixels)).astype(np.float32), rng.standard_normal(K).astype(np.float32)
+    W, b = rng.standard_normal((K, pixels)).astype(kind), rng.standard_normal(K).astype(kind)
     flat = ["flat", "turned"] if trans_a else ["flat", "flat"]
-    nodes = [make.make_node("Flatten", ["image"], ["flat"], axis=1)]
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    nodes = [make.make_node("Cast", ["image"], ["cast"], to=element), make.make_node("Flatten", ["cast"], ["flat"], axis=1)]
     nodes += [make.make_node("Transpose", ["flat"], ["turned"], perm=[1, 0])] * trans_a
     nodes += [make.make_node("Gemm", [flat[1], "W", "b"], ["logits"], transA=trans_a, transB=trans_b, alpha=alpha)]
     graph = make.make_graph(
         nodes,
         "net",
         [make.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", *images.shape[1:]])],
-        [make.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", K])],
+        [make.make_tensor_value_info("logits", element, ["n", K])],
         [onnx.numpy_helper.from_array(x, name) for x, name in ((W if trans_b else W.T.copy(), "W"), (b, "b"))],
     )
     model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)])
@@ -236,10 +240,51 @@ def test_every_orientation_of_a_gemm(trans_a, trans_b, alpha, images, tmp_path, 
     onnx.save(model, tmp_path / "net.onnx")
     opened = onnx_networks.open_onnx(tmp_path / "net.onnx", lambda channels: images)
     z, output = opened.run(images[:9])
-    np.testing.assert_allclose(z, images[:9].reshape(9, -1), atol=1e-6)
+    assert opened.source_bits == 8 * np.dtype(kind).itemsize
+    rough = 300 if kind == "float16" else 1  # its rounding over that of the others
+    np.testing.assert_allclose(z, images[:9].reshape(9, -1), atol=1e-6, rtol=1e-3 if rough > 1 else 1e-7)
     np.testing.assert_allclose(opened.head.weights, alpha * W, rtol=1e-6)
-    np.testing.assert_allclose(opened.head.bias, b, atol=2e-4)
-    np.testing.assert_allclose(output, alpha * z @ W.T + b, atol=2e-3)
+    np.testing.assert_allclose(opened.head.bias, b, atol=2e-4 * rough)
+    np.testing.assert_allclose(output, alpha * z @ W.T + b, atol=2e-3 * rough)
+
+
+@pytest.mark.parametrize("d", [32, 48])
+def test_a_weight_made_in_the_graph_is_no_batch(d, images, tmp_path, seed):
+    """A file exported for batches of 48, whose weight is transposed in the graph: it has 48 rows too, and is one all the same.
+    Constants that do not fit are refused, and the old ones are back."""
+    onnx = pytest.importorskip("onnx")
+    onnx_networks = pytest.importorskip("simulate.networks.onnx_networks")
+    make, rng = onnx.helper, np.random.default_rng(seed)
+    W = rng.standard_normal((K, d)).astype(np.float32)
+    before = rng.standard_normal((images[0].size, d)).astype(np.float32) / 10
+    graph = make.make_graph(
+        [
+            make.make_node("Flatten", ["image"], ["flat"], axis=1),
+            make.make_node("MatMul", ["flat", "before"], ["features"]),
+            make.make_node("Transpose", ["W"], ["turned"], perm=[1, 0]),
+            make.make_node("MatMul", ["features", "turned"], ["logits"]),
+        ],
+        "net",
+        [make.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [48, *images.shape[1:]])],
+        [make.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [48, K])],
+        [onnx.numpy_helper.from_array(x, name) for x, name in ((W, "W"), (before, "before"))],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "net.onnx")
+    opened = onnx_networks.open_onnx(tmp_path / "net.onnx", lambda channels: images)
+    np.testing.assert_array_equal(opened.head.weights, W)
+    z, output = opened.run(np.concatenate(4 * [images])[:53])
+    assert len(z) == len(output) == 53
+    np.testing.assert_allclose(output, z @ W.T, atol=1e-4)
+    read = onnx_networks.Graph(tmp_path / "net.onnx", lambda channels: images)
+    for wrong, match in (({"W": W[:, 1:]}, "that runs"), ({"W": 0 * W, "V": W}, "names of constants, got V")):
+        with pytest.raises(InputError, match=match), read.with_initializers(wrong):
+            pass
+        np.testing.assert_allclose(read.values(images[:9])["logits"], output[:9], atol=1e-6)
+    with read.with_initializers({"W": 2 * W}):
+        np.testing.assert_allclose(read.values(images[:9])["logits"], 2 * output[:9], atol=1e-5)
+        np.testing.assert_array_equal(read.values(images[:9])["W"], 2 * W)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -293,6 +338,29 @@ def test_heads_of_keras_files(suffix, images, tmp_path, monkeypatch):
     (tmp_path / f"bad.{suffix}").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="cannot read it"):
         keras_networks.open_keras(tmp_path / f"bad.{suffix}", lambda channels: images)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_keras_layers_inside_others_and_kernels_of_four_axes(images, tmp_path, monkeypatch):
+    """A body in mixed precision nested in the model: its rounding is allowed for. An einsum of four axes is no convolution."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+    keras_networks = pytest.importorskip("simulate.networks.keras_networks")
+    L, inputs = keras.layers, keras.Input((16, 16, 3))
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        body = keras.Sequential([keras.Input((16, 16, 3)), L.Conv2D(d, 3, 2, activation="relu"), L.GlobalAveragePooling2D()])
+        inner = keras.Sequential([keras.Input((d,)), L.Dense(K)])
+        keras.Model(inputs, inner(body(inputs))).save(tmp_path / "mixed.keras")
+    finally:
+        keras.config.set_dtype_policy(policy)
+    opened = keras_networks.open_keras(tmp_path / "mixed.keras", lambda channels: images)
+    assert opened.precision == 2.0**-7
+    x = L.EinsumDense("abc,bcde->ade", (2, 4))(L.Reshape((-1, 4))(L.Conv2D(d, 3, 2, activation="relu")(inputs)))
+    keras.Model(inputs, L.Dense(K)(L.Flatten()(x))).save(tmp_path / "einsum.keras")
+    opened = keras_networks.open_keras(tmp_path / "einsum.keras", lambda channels: images)
+    assert opened.head.weights.shape == (K, 8)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from theory.setting.files import read_features
 torch = pytest.importorskip("torch")
 
 from simulate.networks import training  # noqa: E402
-from simulate.networks.cifar_resnet import build, load  # noqa: E402
+from simulate.networks.cifar_resnet import CifarResNet, build, load  # noqa: E402
 from simulate.networks.extract import extract  # noqa: E402
 from simulate.networks.images import LAYOUTS, PIXELS, read_cifar  # noqa: E402
 from simulate.networks.training import train  # noqa: E402
@@ -129,6 +129,11 @@ def test_depths_and_parameters(depth):
     assert len([m for m in model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]) == depth
     millions = {20: 0.27, 32: 0.46, 44: 0.66, 56: 0.85, 110: 1.7}[depth]
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.025)
+
+
+def test_a_depth_that_no_such_network_has():
+    with pytest.raises(InputError, match="depth: expected 6 n"):
+        CifarResNet(23)
 
 
 def test_training_goes_on_where_it_stopped(fake_cifar, tmp_path, monkeypatch, capsys):

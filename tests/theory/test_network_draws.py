@@ -16,6 +16,7 @@ from theory.integrals import network_draws
 from theory.integrals.network_draws import MarginErrors
 from theory.integrals.two_classes import pair_of
 from theory.prediction import predict
+from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.problem import Problem, decide
 from theory.setting.schemes import compress
@@ -37,6 +38,12 @@ def test_a_normal_interval_would_fail():
     values = distortions(problem, steps[None], networks=20_000, seed=1)[0]
     low, high = values.mean() + np.array([-1.96, 1.96]) * values.std()
     assert abs(np.mean(values < low) - np.mean(values > high)) > 0.015
+
+
+@pytest.mark.parametrize("networks", [32, 1000])
+def test_lattices_need_a_power_of_two(networks):
+    with pytest.raises(InputError, match=f"networks: expected a power of two of at least 64, got {networks}"):
+        Budget(networks=networks)
 
 
 def test_both_laws_agree_where_both_hold():

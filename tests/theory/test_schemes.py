@@ -302,7 +302,7 @@ def test_huffman_codes_are_as_short_as_constrictions(seed):
             counts[1:] = 0
         if i % 11 == 0:
             counts = (1.6 ** np.arange(len(counts) % 24)).astype(int)
-        lengths = huffman.lengths(counts)
+        lengths = huffman.code_lengths(counts)
         used = np.flatnonzero(counts)
         symbols = rng.permutation(np.repeat(np.arange(len(counts)), np.minimum(counts, 50)))
         bits = huffman.encode(symbols, lengths)
@@ -430,6 +430,13 @@ def test_steps_of_schemes_without_one_have_the_variance_of_their_errors():
     W = np.random.default_rng(0).standard_normal((3, 20))
     layer = compress(W, "prune", sparsity=0.5)
     np.testing.assert_allclose(layer.steps**2 / 12, np.mean((layer.weights - W) ** 2))
+
+
+def test_symbols_without_a_huffman_word_are_refused():
+    with pytest.raises(InputError, match="with a code word, got 2"):
+        huffman.encode(np.array([0, 2, 1]), np.array([1, 1, 0]))
+    with pytest.raises(InputError, match="lengths of a Huffman code"):
+        huffman.encode(np.array([0, 1]), np.array([1, 2]))
 
 
 def test_huffman_words_are_canonical():

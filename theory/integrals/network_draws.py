@@ -10,19 +10,18 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
+from scipy.special import gammaincinv, ndtr, ndtri
 
 from theory.budget import DEFAULT, Budget
 from theory.effect import Draws
 from theory.integrals import two_classes
+from theory.integrals.orthant import SCRAMBLINGS, estimate
 from theory.integrals.points import has_sobol, lattices, sobol
 from theory.integrals.two_classes import Margin, MarginChange, Pair
 from theory.setting.error_law import UniformErrors
 
-SCRAMBLINGS = 16
-QUIETEST = 1e-6  # of the loudest entry: one without errors is given so much, so that features can be scaled
+QUIETEST_STEP = 1e-6  # of the loudest column: one without errors is given so much, so that features can be scaled
 TINY = 1e-300
-WORK = 2e10  # multiplications spent on e'Sigma e per average
 
 
 class MarginErrors(NamedTuple):
@@ -38,11 +37,12 @@ class MarginErrors(NamedTuple):
 
     def cumulants(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """v, k4 and k6 of the entries of the error, (1,) or (d,); v is 0 where an entry has no error."""
-        one, other = self.steps[0], self.steps[1] if len(self.steps) == 2 else 0.0 * self.steps[0]
-        some = (one != 0) | (other != 0)
-        one = np.where(some, one, 1.0)
-        values = [two_classes.evaluate(name)(step_0=one, step_1=other) for name in ("error_variance", "error_k4", "error_k6")]
-        v, k4, k6 = (np.where(some, value, 0.0) for value in values)
+        first, second = self.steps[0], self.steps[1] if len(self.steps) == 2 else 0.0 * self.steps[0]
+        random = (first != 0) | (second != 0)
+        first = np.where(random, first, 1.0)
+        names = ("error_variance", "error_k4", "error_k6")
+        values = [two_classes.evaluate(name)(step_0=first, step_1=second) for name in names]
+        v, k4, k6 = (np.where(random, value, 0.0) for value in values)
         return v, k4, k6
 
     def moments(self) -> tuple[float, float, float]:
@@ -72,12 +72,13 @@ def margin_errors(errors: UniformErrors) -> MarginErrors:
     if steps.shape[1] == 1:
         return MarginErrors(steps)
     deviation = np.sqrt(np.sum(steps**2, 0))
-    columns = np.maximum(deviation, QUIETEST * deviation.max()) / max(deviation.max(), TINY)
+    columns = np.maximum(deviation, QUIETEST_STEP * deviation.max()) / max(deviation.max(), TINY)
     return MarginErrors(steps / columns, columns) if deviation.any() else MarginErrors(steps[:, :1])
 
 
 class Average(NamedTuple):
-    """Expected change per class (2,) of risk and flips, and the 95 % errors of both, weighted by the priors."""
+    """Expected change per class (2,) of risk and flips, and the errors of both, weighted by the priors: 95 % half-widths by
+    Sobol points, what the truncation may be by the quadrature, the distance from it by older formulas."""
 
     distortion: np.ndarray
     flips: np.ndarray
@@ -85,24 +86,23 @@ class Average(NamedTuple):
     flips_error: float
 
 
-def sobol_average(pair: Pair, at: Margin, errors: MarginErrors, seed: int) -> Average:
+def sobol_average(pair: Pair, at: Margin, errors: MarginErrors, seed: int, budget: Budget = DEFAULT) -> Average:
     """The expected change by averaging the exact one over Sobol points of e and their negatives.
 
     Exact up to the reported error, for any d; the reference for small d. Cost grows as d^2 a point.
     """
     d = len(pair.w)
-    per = int(2 ** np.clip(np.floor(np.log2(WORK / SCRAMBLINGS / d**2)), 7, 12))
+    per = int(2 ** np.clip(np.floor(np.log2(budget.sobol_work / SCRAMBLINGS / d**2)), 7, 12))
     parts = []
     for scrambling in range(SCRAMBLINGS):
         points = _uniforms(len(errors.steps) * d, np.random.default_rng([seed, 0, scrambling]))(per)
-        by = two_classes.change(pair, errors.draw(points), np.zeros(per))
-        both = [by, MarginChange(-by.a, -by.q, by.r)]
+        change = two_classes.change(pair, errors.draw(points), np.zeros(per))
+        both = [change, MarginChange(-change.a, -change.q, change.r)]
         parts.append(
-            np.mean([[two_classes.class_distortion(at, one), two_classes.class_flips(at, one)] for one in both], (0, 2))
+            np.mean([[two_classes.class_distortion(at, each), two_classes.class_flips(at, each)] for each in both], (0, 2))
         )
     parts = np.stack(parts)  # (scramblings, 2, 2)
-    errors_95 = float(stdtrit(SCRAMBLINGS - 1, 0.975)) * (parts @ pair.priors).std(0, ddof=1) / np.sqrt(SCRAMBLINGS)
-    return Average(*parts.mean(0), *map(float, errors_95))
+    return Average(*parts.mean(0), *map(float, estimate(parts @ pair.priors).error))
 
 
 def _uniforms(dimensions: int, rng):
@@ -115,12 +115,15 @@ def _uniforms(dimensions: int, rng):
 def draw_networks(
     pair: Pair, at: Margin, errors: MarginErrors, counts: np.ndarray | None, seed: int, budget: Budget = DEFAULT
 ) -> Draws:
-    """Single networks from the error law.
+    """Single networks from the error law, or from the reduced law where the four linear combinations are close to normal.
 
     Args:
         pair: the problem, no batch axes. at: its margin. errors: the steps.
         counts: (2,) samples behind the statistics, or None when they are exact.
-        seed: of the scrambling.
+        seed: of the scrambling. budget: how many networks, and what is close to normal.
+
+    Returns:
+        Distortion, flips and the variance that the statistics leave, (budget.networks,) each.
     """
     directions = np.concatenate([pair.means, np.einsum("kij,j->ki", pair.covariances, pair.w)])
     k4 = np.abs(errors.cumulants()[1]).max()
@@ -129,12 +132,12 @@ def draw_networks(
     normal = k4 * np.max(peaked, initial=0.0) <= budget.largest_excess
     rng = np.random.default_rng([seed, 1])
     if not errors.steps.any():
-        by = MarginChange(*(jnp.zeros((budget.networks, 2)) for _ in MarginChange._fields))
+        change = MarginChange(*(jnp.zeros((budget.networks, 2)) for _ in MarginChange._fields))
     else:
         n = budget.networks
-        by = _reduced(pair, errors, directions, n, rng) if normal else _drawn(pair, errors, n, rng)
-    distortion = np.asarray(two_classes.class_distortion(at, by)) @ pair.priors
-    flips = np.asarray(two_classes.class_flips(at, by)) @ pair.priors
+        change = _reduced(pair, errors, directions, n, rng) if normal else _drawn(pair, errors, n, rng)
+    distortion = np.asarray(two_classes.class_distortion(at, change)) @ pair.priors
+    flips = np.asarray(two_classes.class_flips(at, change)) @ pair.priors
     variance = np.zeros_like(distortion)
     if counts is not None:
         variance = np.asarray(two_classes.statistics_variance(pair.priors, counts.astype(float), at, by))
@@ -184,7 +187,7 @@ def _reduced(pair: Pair, errors: MarginErrors, directions: np.ndarray, n: int, r
         covariance[k, j] = two_classes.evaluate("reduced_covariance")(
             v=v, k4=k4, cross=cross, trace_QQ=np.sum(rest[k] * rest[j]), diagonal=np.diag(rest[k]) @ (fourth * np.diag(rest[j]))
         )
-    variance = np.maximum(np.stack([covariance[0, 0], covariance[1, 1]], 1), 1e-300)
+    variance = np.maximum(np.stack([covariance[0, 0], covariance[1, 1]], 1), TINY)
     corr = np.clip(covariance[0, 1] / np.sqrt(variance[:, 0] * variance[:, 1]), -1, 1)
     normals = ndtri(points[:, rank:])
     normals[:, 1] = corr * normals[:, 0] + np.sqrt(1 - corr**2) * normals[:, 1]
@@ -198,4 +201,4 @@ def _gamma(mean, variance, normals, a, q, pair: Pair) -> np.ndarray:
     r = mean + np.sqrt(variance) * normals
     r[small] = gammaincinv(shape[small], ndtr(normals[small])) * (variance / mean)[small]
     power = np.einsum("i,kij,j->k", pair.w, pair.covariances, pair.w)
-    return np.maximum(r, q**2 / np.maximum(power, 1e-300))  # Cauchy-Schwarz: e'Sigma e >= (e'Sigma w)^2/(w'Sigma w)
+    return np.maximum(r, q**2 / np.maximum(power, TINY))  # Cauchy-Schwarz: e'Sigma e >= (e'Sigma w)^2/(w'Sigma w)

@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from theory import statistics_variance
 from theory.budget import DEFAULT, Budget
-from theory.effect import Effect
+from theory.effect import Draws, Effect
 from theory.error_model import ErrorModel, adapted, uniform
 from theory.integrals import two_classes
+from theory.integrals.line_averages import LineAverage
 from theory.integrals.network_draws import MarginErrors, margin_errors
 from theory.integrals.two_classes import Margin, Pair
 from theory.setting import integer
@@ -110,6 +112,21 @@ class Case:
     def random_margin(self) -> tuple[Pair, Margin, MarginErrors]:
         """Of two Gaussian classes and one layer, the margin in the features in which all errors have one variance."""
         return self.once(_random_margin)
+
+
+def random_effect(case: Case, errors: UniformErrors, *, method: str, average: LineAverage, networks: np.ndarray) -> Effect:
+    """Of random layers of more than two classes: the average, and the distortions (n,) of single networks.
+
+    Each network is given the average share of samples whose correctness changes, or |D| where that is more, and the variance
+    that the statistics leave to the average.
+    """
+    problem = case.problem
+    variance = statistics_variance.expected_statistics_variance(
+        problem, errors, average.distortion, average.changed, seed=case.seed
+    )
+    changed = np.maximum(average.changed @ problem.priors, np.abs(networks))
+    draws = Draws("networks drawn", networks, changed, np.full(len(networks), variance))
+    return Effect(method=method, **average.numbers(), draws=draws)
 
 
 def _known(case: Case) -> tuple[Problem | Features, list[Compressed]]:

@@ -8,8 +8,7 @@ from theory.effect import Effect
 from theory.integrals.contrasts import has_orthants, orthant_pairs
 from theory.integrals.line_averages import average_of, random_lines
 from theory.integrals.orthant import estimate
-from theory.methods.base import Case, Method, refuses_kind
-from theory.methods.line_average import random_effect
+from theory.methods.base import Case, Method, random_effect, refuses_kind
 from theory.methods.orthants import NEEDS
 
 
@@ -41,7 +40,8 @@ class OrthantAverage(Method):
             distortion=shifts.mean((0, 1, 2)),
             error=error,
         )
-        return random_effect(case, self.name, average, draws.mean() + spread * (draws - draws.mean()))
+        networks = draws.mean() + spread * (draws - draws.mean())
+        return random_effect(case, errors, method=self.name, average=average, networks=networks)
 
 
 METHODS = (

@@ -8,8 +8,7 @@ from theory.effect import Effect
 from theory.integrals import near_boundary
 from theory.integrals.line_averages import LineAverage, along_lines, average_of, in_common
 from theory.integrals.orthant import estimate
-from theory.methods.base import Case, Method, refuses_kind
-from theory.methods.line_average import random_effect
+from theory.methods.base import Case, Method, random_effect, refuses_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +30,8 @@ class PosteriorAverage(Method):
 
     def _one(self, case: Case) -> Effect:
         problem, steps, how = case.problem, case.layer.steps[:, 0], {"seed": case.seed, "budget": case.budget}
-        around = in_common(near_boundary.networks(problem, steps, **how)[None])
-        enough = case.budget.spread_precision * float(np.std(around))
+        deviations = in_common(near_boundary.networks(problem, steps, **how)[None])
+        enough = case.budget.spread_precision * float(np.std(deviations))
         sums, pi = near_boundary.averages(problem, steps, enough=enough, **how), problem.priors
         clean = average_of(along_lines(problem, problem.weights[None], seed=case.seed, work=case.budget.line_work), pi)
         neglected, distortion, flips = sums.neglected.mean(0), estimate(sums.loss.sum(1)), estimate(sums.flips.sum(1))
@@ -45,7 +44,8 @@ class PosteriorAverage(Method):
             error=float(distortion.error + neglected[0]),
             flips_error=float(flips.error + neglected[1]),
         )
-        return random_effect(case, self.name, average, float(distortion.value) + around)
+        errors, networks = case.uniform_errors(case.layer), float(distortion.value) + deviations
+        return random_effect(case, errors, method=self.name, average=average, networks=networks)
 
 
 METHODS = (

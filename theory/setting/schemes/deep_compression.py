@@ -57,8 +57,8 @@ class DeepCompression(Scheme):
             "codes": codes,
             "codebook": centroids.astype(np.float32),
             "runs": symbols,
-            "code_lengths": huffman.lengths(np.bincount(codes, minlength=2**bits)),
-            "run_lengths": huffman.lengths(np.bincount(symbols, minlength=2**RUN_BITS)),
+            "code_lengths": huffman.code_lengths(np.bincount(codes, minlength=2**bits)),
+            "run_lengths": huffman.code_lengths(np.bincount(symbols, minlength=2**RUN_BITS)),
         }
 
     def restore(self, parts, shape):

@@ -10,18 +10,18 @@ from theory.setting.schemes.bit_stream import BitReader
 LONGEST = 62  # bits of a code word, which 64-bit integers hold
 
 
-def lengths(counts: np.ndarray) -> np.ndarray:
-    """Code length of each symbol (n,), from how often it comes; 0 where it does not. One that comes alone has the length 1 as
-    a mark, and takes no bit."""
+def code_lengths(counts: np.ndarray) -> np.ndarray:
+    """Code length in bits of each symbol, (n,) int64, from how often it comes, (n,) int64; 0 where it does not. One that comes
+    alone has the length 1 as a mark, and takes no bit."""
     heap = [(int(counts[i]), int(i), [int(i)]) for i in np.flatnonzero(counts)]
     out = np.zeros(len(counts), np.int64)
     if len(heap) == 1:
         out[heap[0][2]] = 1
     heapq.heapify(heap)
     while len(heap) > 1:
-        (a, i, one), (b, _, other) = heapq.heappop(heap), heapq.heappop(heap)
-        out[one + other] += 1
-        heapq.heappush(heap, (a + b, i, one + other))
+        (a, i, these), (b, _, those) = heapq.heappop(heap), heapq.heappop(heap)
+        out[these + those] += 1
+        heapq.heappush(heap, (a + b, i, these + those))
     return out
 
 
@@ -41,8 +41,14 @@ def size(symbols: np.ndarray, lengths: np.ndarray) -> int:
 
 
 def encode(symbols: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The bits (m,) of a sequence of symbols, as 0 and 1."""
-    known, words = _words(lengths)
+    """The bits (m,) uint8 of a sequence of symbols (n,) int64, as 0 and 1.
+
+    Raises:
+        InputError: a symbol without a code word, or code words longer than LONGEST.
+    """
+    known, words = _words(_checked(lengths))
+    if not np.all(lengths[symbols]):
+        raise InputError(f"symbols: expected only those with a code word, got {symbols[lengths[symbols] == 0][0]}")
     if len(known) < 2:
         return np.zeros(0, np.uint8)
     word = np.zeros(len(lengths), np.int64)
@@ -51,16 +57,17 @@ def encode(symbols: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     starts = np.cumsum(each) - each
     out = np.zeros(int(each.sum()), np.uint8)
     for j in range(int(lengths.max())):
-        some = each > j
-        out[starts[some] + j] = (word[symbols[some]] >> (each[some] - 1 - j)) & 1
+        longer = each > j
+        out[starts[longer] + j] = (word[symbols[longer]] >> (each[longer] - 1 - j)) & 1
     return out
 
 
 def decode(stream: BitReader, lengths: np.ndarray, count: int, *, uncounted: int | None = None) -> np.ndarray:
-    """The next symbols of a stream, up to ``count`` of them other than ``uncounted``.
+    """The next symbols of a stream, int64, until ``count`` of them are other than ``uncounted``, which are returned too; the
+    stream moves on behind them.
 
     Raises:
-        InputError: lengths that are no Huffman code's, or bits that end before.
+        InputError: lengths that are no Huffman code's, or a stream that ends before the last symbol.
     """
     known, words = _words(_checked(lengths))
     if count == 0:
