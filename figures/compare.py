@@ -74,6 +74,12 @@ def row(
     return cell._asdict() | values | {"z": z, "theory_error": theory_error}
 
 
+def with_both_errors(one: dict[str, Any]) -> dict[str, Any]:
+    """A row whose z is over the errors of both sides."""
+    error = float(np.hypot(one["standard_error"] or 0.0, one["theory_error"] or 0.0))
+    return one | {"z": _score(one["simulation"] - one["theory"], error)}
+
+
 def _score(gap: float, error: float) -> float | None:
     """Gap over error: None where neither is anything, infinite where there is a gap and no error."""
     return float(gap) / error if error else None if gap == 0 else float(np.copysign(np.inf, gap))
@@ -83,10 +89,7 @@ def holding(rows: Sequence[dict[str, Any]]) -> tuple[int, int]:
     """How many of the exact claims hold, and of how many: Holm's step-down test at FAMILY_RATE, the errors of both sides
     allowed for."""
     exact = [one for one in rows if one["claim"] == "exact"]
-    scores = [
-        _score(one["simulation"] - one["theory"], float(np.hypot(one["standard_error"] or 0.0, one["theory_error"] or 0.0)))
-        for one in exact
-    ]
+    scores = [with_both_errors(one)["z"] for one in exact]
     z = np.abs([score for score in scores if score is not None])
     failed = int(np.count_nonzero(holm(2 * norm.sf(z)) <= FAMILY_RATE))
     return len(z) - failed, len(z)

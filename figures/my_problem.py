@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures import style
-from figures.compare import COLUMNS, join
+from figures.compare import COLUMNS, join, with_both_errors
 from simulate import measure, run
 from simulate.estimates import NORMAL_95
 from theory.prediction import predict
@@ -52,8 +52,8 @@ def mine(
 
     Returns:
         The rows of the comparison: quantity, theory, simulation, standard error, z, and of a distortion ``low`` and ``high``,
-        the ends of the predicted interval. z knows the noise of what was seen, ``theory_error`` that of the prediction. Of
-        features and fitted statistics, whether it lies in the interval is what judges the theory.
+        the ends of the predicted interval. z is over the standard errors of both sides, that of what was seen and
+        ``theory_error``. Of features and fitted statistics, whether it lies in the interval is what judges the theory.
 
     Raises:
         InputError: a bad file or bad options, features without labels, or a place that can't be written to.
@@ -88,9 +88,9 @@ def mine(
     check_place(folder / f"{NAME}.csv")
     rows, K = [], subject.classes
     claim = "exact" if isinstance(subject, Problem) else "measured"
+    predicted = predicted if samples is None else [_with_sampling(one, samples) for one in predicted]
     for one, other_one in zip(predicted, seen, strict=True):
-        known = one if samples is None else _with_sampling(one, samples)
-        pair = join(NAME, str(subject), K, d, claim, known, other_one)
+        pair = [with_both_errors(row) for row in join(NAME, str(subject), K, d, claim, one, other_one)]
         low, high = one.interval
         rows += [{**row, **(dict(low=low, high=high) if row["quantity"] == "distortion" else NONE)} for row in pair]
         width = "" if one.bits is None else f" {one.bits} bits"
@@ -140,7 +140,16 @@ def draw(predicted: Sequence[Record], seen: Sequence[Record], title: str, how: s
     )
     ends = 100 * np.array([_ends(one, "distortion") for one in seen]).T
     left.errorbar(place + 0.08, [100 * one.distortion for one in seen], ends, label=f"{how}, 95% interval", **style.SIMULATION)
-    right.plot(place - 0.08, [100 * one.flip_rate for one in predicted], "_", color="#000000", markersize=8, clip_on=False)
+    right.errorbar(
+        place - 0.08,
+        [100 * one.flip_rate for one in predicted],
+        [100 * (one.flip_rate_error or 0.0) for one in predicted],
+        fmt="_",
+        color="#000000",
+        capsize=3,
+        markersize=8,
+        clip_on=False,
+    )
     ends = 100 * np.array([_ends(one, "flip_rate") for one in seen]).T
     right.errorbar(place + 0.08, [100 * one.flip_rate for one in seen], ends, **style.SIMULATION)
     first = predicted[0]

@@ -198,6 +198,7 @@ def measure(
     from simulate.measurement import measure_layers
     from theory.choose.step import with_chosen_steps
     from theory.setting.checks import share
+    from theory.setting.features import Features
     from theory.setting.files import features_of, read_either
     from theory.setting.question import question
     from theory.setting.record import version
@@ -216,8 +217,11 @@ def measure(
     plans = with_chosen_steps(asked.plans(bits), asked.of(subject))
     records = measure_layers(seen, subject, asked, plans, confidence=confidence, provenance=provenance)
     fitted = subject.provenance.get("features_sha256")
-    if fitted is not None and fitted in {sha256(one.features) for one in (whole, seen)}:
-        same = "compressed_by was fitted on the very samples that are measured: on others the layer may lose more"
+    if fitted is None and isinstance(subject, Features) and compressed_by is not None:
+        fitted = sha256(subject.features)
+    depends = asked.bias_correction or asked.activation_bits is not None or asked.scheme.option("criterion") is not None
+    if depends and fitted in {sha256(one.features) for one in (whole, seen)}:
+        same = "compressed_by holds the very samples that are measured: on others the layer may lose more"
         records = [replace(record, warnings=[*record.warnings, same]) for record in records]
     return records
 

@@ -4,6 +4,12 @@ Loads lazily: importing :mod:`theory.setting` (problems, files, schemes, records
 """
 
 import importlib
+import sys
+
+if sys.argv[:1] == ["-m"]:  # a command is being found: Ctrl-C ends it in one line from here on
+    from theory.setting import interrupt
+
+    interrupt.install(sys.orig_argv[sys.orig_argv.index("-m") + 1])
 
 _HOMES = {
     "predict": "theory.prediction",

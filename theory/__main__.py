@@ -86,7 +86,9 @@ def _add_allocate(commands) -> None:
     command.add_argument(
         "--budget", type=positive, metavar="RATE", help="stored bits per weight, all side information included"
     )
-    command.add_argument("--max-loss", type=fraction, metavar="LOSS", help="in its place: the loss that is allowed, a fraction")
+    command.add_argument(
+        "--max-loss", type=fraction, metavar="LOSS", help="in its place: the mean loss that is allowed, a fraction"
+    )
     command.add_argument(
         "--bits", nargs="+", type=whole_number(1), metavar="B", help="widths tried for each weight (default 2 to 8)"
     )

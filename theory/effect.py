@@ -48,6 +48,13 @@ class Effect(NamedTuple):
     warnings: tuple[str, ...] | None = None
 
 
+def lossless(effect: Effect) -> Effect:
+    """The effect of a layer that compression leaves as it is: none, without an error."""
+    nothing = np.zeros_like(effect.distortion)
+    draws = known_network(0.0, 0.0, 0.0)
+    return effect._replace(distortion=nothing, flips=nothing, error=0.0, flips_error=0.0, draws=draws)
+
+
 def negative(distortion: float, deviation: float) -> str:
     """What a negative distortion averaged over samples means, beside its standard deviation by these."""
     if distortion > -2 * deviation:

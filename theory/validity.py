@@ -58,7 +58,7 @@ def _of_problem(case: Case, layer: Compressed, record: Record) -> list[str]:
     found += _other_risk(problem, record)
     bits = case.question.activation_bits
     if bits is not None and (beyond := integer.beyond_range(problem, bits)):
-        found.append(f"{beyond}: the prediction clips none of it, `run` all of it; ask of the features themselves")
+        found.append(f"{beyond}: the prediction clips none of it, `run` all of it; predict from the features themselves")
     if record.errors == "expected" and layer.stepped and layer.steps.max() > 0:
         found += _error_model(problem, layer, record, tied=case.tied)
     return found

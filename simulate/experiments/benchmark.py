@@ -137,7 +137,7 @@ def _numpy_shared(problem: Problem, layers: Sequence[np.ndarray], seed: int) -> 
 
 
 def _counting(seed: int):
-    """Bar 1."""
+    """Samples a second, one width and nine, beside NumPy and PyTorch on the same machine."""
     problem = synthetic(classes=10, features=512, separation=SEPARATION, seed=seed)
     yield from _count_beside(problem, (4,), 100.0, 2.0, seed)
     yield from _count_beside(problem, WIDTHS, 20.0, None, seed)
@@ -186,7 +186,7 @@ def _in_a_second(run: Callable[[int], np.ndarray], n: int, most: int) -> tuple[i
 
 @in_float64
 def _known(seed: int):
-    """Bars 2 and 3."""
+    """Standard error of a known layer's distortion in a second, 10 and 100 classes."""
     cases = ((10, 4, 1e-7), (10, 6, 1e-8), (10, 8, 2e-9), (100, 6, 4e-6))
     for K, width, bar in cases:
         problem = synthetic(classes=K, features=512, separation=SEPARATION if K == 10 else OF_100, seed=seed)
@@ -218,7 +218,7 @@ def _known(seed: int):
 
 @in_float64
 def _thousand(seed: int):
-    """Bar 4."""
+    """The same of 1,000 classes, and how fast whole feature vectors are drawn."""
     problem = synthetic(classes=1000, features=2048, separation=OF_1000, seed=seed)
     (layer,) = _layers(problem, (6,))
     heads, rng = np.stack([problem.weights, layer]), np.random.default_rng(seed)
@@ -272,7 +272,7 @@ def grid_problems(seed: int) -> tuple[list[Problem], list[list[np.ndarray]]]:
 
 
 def _grid(seed: int):
-    """Bar 5."""
+    """A grid of problems in one program: cold, with what was compiled kept, warm; and its memory."""
     times = []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(2):
@@ -306,7 +306,7 @@ def _grid(seed: int):
 
 @in_float64
 def _orthant(seed: int):
-    """Bar 6."""
+    """An orthant of 100 dimensions beside SciPy's."""
     m, rng = 100, np.random.default_rng(seed)
     A = rng.standard_normal((m, m)) / np.sqrt(m)
     covariance, mean = A @ A.T + 0.3 * np.eye(m), rng.uniform(1, 2.5, m)
@@ -350,7 +350,7 @@ def _orthant(seed: int):
 
 @in_float64
 def _expected(seed: int):
-    """Bar 7."""
+    """Seconds to the mean over random layers, of many features and of few."""
     for d, widths, bar in ((512, (3, 8), 0.3), (16, (3, 8), 3.0)):
         problem = synthetic(classes=10, features=d, separation=SEPARATION, seed=seed)
         for width in widths:
@@ -393,7 +393,7 @@ def memory_problem() -> tuple[Problem, list[np.ndarray]]:
 
 
 def _memory(_: int):
-    """Bar 8."""
+    """Memory of a million samples and of a thousand million."""
     seen = []
     for n in (10**6, 10**9):
         done = subprocess.run([sys.executable, "-c", MEMORY, str(n)], capture_output=True, text=True, check=True)
@@ -404,7 +404,8 @@ def _memory(_: int):
 
 
 def _device(seed: int):
-    """Bar 9, of the local device whatever it is: the sweep is 1,250 problems by 8 widths, 15 of them on a CPU."""
+    """The device there is, beside its own normals and products a second; the sweep is 1,250 problems by 8 widths, on a CPU 15
+    problems."""
     problem = synthetic(classes=10, features=512, separation=SEPARATION, seed=seed)
     layers, key, gpu = _layers(problem, (4,)), jax.random.key(seed), jax.default_backend() == "gpu"
     generate = jax.jit(lambda key: jnp.sum(jax.random.normal(key, (4096, 8192), jnp.float32)))

@@ -16,7 +16,7 @@ from theory.setting.errors import InputError
 from theory.setting.features import Features
 from theory.setting.files import features_of, write_statistics
 from theory.setting.misfit import BITS, changed_ratio, grid, misfit
-from theory.setting.problem import Components, Problem, decide
+from theory.setting.problem import MOST_CLASSES, Components, Problem, decide
 from theory.setting.record import version
 from theory.setting.remarks import near_chance
 
@@ -67,6 +67,11 @@ def fit(
     if out is not None:
         check_place(out, ".npz", reads=[features])
     features = features_of(features).restrict(classes)
+    if features.classes > MOST_CLASSES:
+        raise InputError(
+            f"features: expected at most {MOST_CLASSES} classes for statistics, got {features.classes}: `theory predict` takes "
+            "the features themselves, of any number"
+        )
     problem = replace(
         gaussian.problem(features, covariance_entries),
         provenance={

@@ -222,12 +222,13 @@ class Bench:
 
 
 def bench_of(runner: Runner, inputs: Inputs, n: int) -> Bench:
-    """The network run clean on the first n images, and its weights found.
+    """The network run clean on the first n images, and its weights found unless they were.
 
     Raises:
         InputError: no weights, or labels that the network does not have.
     """
-    runner = replace(runner, weights=runner.find_weights(inputs))
+    if not runner.weights:
+        runner = replace(runner, weights=runner.find_weights(inputs))
     if not runner.weights:
         raise InputError(f"{runner.name}: expected convolutions or linear layers, found none whose weight is a parameter")
     logits = runner.run(inputs, slice(0, n))

@@ -51,8 +51,8 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds; whichever it is, the file is not used
         unsafe = "weights_only" in str(error).lower() and "unsupported" in str(error).lower()
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        code = f"it holds {named.group(1)}" if named else "it would run code"
-        reason = _what(path) or (f"{code}, and is not loaded: save the state_dict alone" if unsafe else "it is not readable")
+        code = f"it holds {named.group(1)}, and is not loaded: save the state_dict alone" if unsafe and named else None
+        reason = _what(path) or code or "it is not readable"
         raise InputError(
             f"{path}: expected a PyTorch checkpoint of tensors, got something else: {reason} ({type(error).__name__})"
         ) from None
@@ -69,6 +69,8 @@ def _what(path: Path) -> str | None:
         return "it is a pointer of Git LFS: fetch the file itself (git lfs pull)"
     if not start:
         return "it is empty"
+    if start.lstrip()[:1] in (b"<", b"{"):
+        return f"it is a text ({'HTML or XML' if start.lstrip()[:1] == b'<' else 'JSON'}): a page in the place of the download?"
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -115,10 +117,8 @@ def load_state(model: torch.nn.Module, state: dict[str, Any], file: Path | str, 
         if state and not set(expected) & set(state) and all(key.startswith(owner) for key in state):
             state = {key.removeprefix(owner): value for key, value in state.items()}
     if not set(expected) & set(state):
-        raise InputError(
-            f"{file}: no key matches {network}: expected keys like {next(iter(expected), 'none')!r}, got keys like "
-            f"{next(iter(state), 'none')!r}"
-        )
+        keys = f"got keys like {next(iter(state))!r}" if state else "got no tensor under any of the usual names"
+        raise InputError(f"{file}: no key matches {network}: expected keys like {next(iter(expected), 'none')!r}, {keys}")
     # counters of training steps, absent from older checkpoints and without a role in evaluation
     state = state | {key: value for key, value in expected.items() if key.endswith("num_batches_tracked") and key not in state}
     state = state | _tied(model, state)
@@ -142,6 +142,8 @@ def _check_tensor(name: str, found: torch.Tensor, expected: torch.Tensor) -> Non
     if found.layout != torch.strided or found.is_quantized:
         kind = "quantized" if found.is_quantized else str(found.layout).removeprefix("torch.")
         raise InputError(f"{name}: expected a plain tensor, got a {kind} one: save it dequantized and dense")
+    if expected.is_floating_point() and not (found.is_floating_point() or found.is_complex()):
+        raise InputError(f"{name}: expected floats, got {str(found.dtype).removeprefix('torch.')}")
     if found.is_complex() or (found.is_floating_point() and found.dtype.itemsize < 2):
         raise InputError(f"{name}: expected numbers of 16, 32 or 64 bits, got {str(found.dtype).removeprefix('torch.')}")
     if found.is_floating_point() and not torch.isfinite(found).all():

@@ -151,14 +151,15 @@ def _records(
     own: dict[str, Any],
 ) -> list[Record]:
     """Of a network that is open, and folded where it is to be."""
+    runner = replace(runner, weights=runner.find_weights(inputs))
+    given = {name: own[name] for name in ("layers", "layer_bits", "plan")}
+    plans = asked.network_plans(runner.weights, bits, fold=bool(own["fold"]), **given)  # before anything is run
     bench = bench_of(runner, inputs, images.evaluated)
     if own["activation_bits"] is not None:
         width = whole("activation_bits", own["activation_bits"], 2, 17)
         bench = replace(bench, grids=input_grids(bench.runner, inputs, images, width))
     if own["recalibrate"]:
         bench = bench.recalibrating_on(images)
-    given = {name: own[name] for name in ("layers", "layer_bits", "plan")}
-    plans = asked.network_plans(bench.weights, bits, fold=bool(own["fold"]), **given)
     plans = with_least_squares(plans, {name: weight.values for name, weight in bench.weights.items()})
     if own["unlabelled"]:
         scale = posterior_scale(bench, images, own["temperature"])

@@ -242,6 +242,8 @@ def _unexplained(operations: Sequence[Linear], output: np.ndarray) -> str:
         power = np.sum(own**2, 0)
         slope = np.sum(own * centred, 0) / np.where(power > 0, power, 1.0)
         if np.abs(centred - slope * own).max() <= DISAGREEMENT * max(1.0, np.abs(output).max()):
+            if np.all(slope < 0):
+                return f"{expected}, got logits whose sign is turned, so that the least decides: {way_out}"
             return (
                 f"{expected}, got logits that are scaled class by class, as by a batch norm after it: fold it in, or {way_out}"
             )

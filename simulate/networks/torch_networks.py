@@ -200,9 +200,13 @@ def open_torch(
         return x.detach().double().reshape(len(x), -1, x.shape[-1]).mean(1).numpy()
 
     found, logits = operations(sample(classifier.channels))
-    lines = [Linear(pooled(x), _array(weight), None if bias is None else _array(bias)) for x, weight, bias in found]
     precision = _precision([logits, *(one.inputs for one in found)])
-    head = find_head(lines, logits.double().numpy(), network, precision, _opaque(classifier.model))
+    try:
+        lines = [Linear(pooled(x), _array(weight), None if bias is None else _array(bias)) for x, weight, bias in found]
+    except RuntimeError as error:  # weights that only look like tensors: quantized ones of torchao
+        raise InputError(f"{network}: expected weights of floats, got tensors of another kind: {first_line(error)}") from None
+    output_values = logits.numpy() if logits.dtype in (torch.int32, torch.int64) else logits.double().numpy()
+    head = find_head(lines, output_values, network, precision, _opaque(classifier.model))
     weight = found[-1 - head.place].weights
     bits = BITS.get(weight.dtype, 32)
     said = classifier.said

@@ -66,7 +66,9 @@ def integer_pairs(request: Request, n: int, method: str) -> list[Record]:
     y, clean = np.concatenate(labels), np.concatenate(before)
     records, beyond = [], None if problem.components is not None else integer.beyond_range(problem, activation_bits)
     clipped = (
-        [] if beyond is None else [f"{beyond}: it is clipped here, the prediction clips none; ask of the features themselves"]
+        []
+        if beyond is None
+        else [f"{beyond}: it is clipped here, the prediction clips none; predict from the features themselves"]
     )
     for found, layer in zip(after, layers, strict=True):
         decisions_of = Decisions(y, clean, np.concatenate(found), problem.class_numbers)

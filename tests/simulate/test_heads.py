@@ -68,7 +68,7 @@ def test_a_held_bias_is_taken_as_it_is(seed):
         (lambda z, a: a * np.linspace(0.5, 2, K) + 1, "class by class, as by a batch norm"),
         (lambda z, a: 9 * a / np.linalg.norm(z, axis=1, keepdims=True), "cosines"),
         (lambda z, a: np.maximum(a, 0), "from another operation"),
-        (lambda z, a: -a, "class by class"),
+        (lambda z, a: -a, "whose sign is turned"),
     ],
 )
 def test_what_it_is_that_is_no_head(wrong, says, seed):
@@ -293,6 +293,10 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(InputError, match="empty"):
         read_state(path)
+    for text, kind in (("<!DOCTYPE html><html>", "HTML"), ('{"error": "not found"}', "JSON")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=f"a text \\({kind}.*in the place of the download"):
+            read_state(path)
     with pytest.raises(InputError, match="is not loaded: save the state_dict alone"):
         read_state(save(tmp_path, {"f": nn.Linear(2, 2)}))
 
@@ -305,6 +309,8 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path):
         (torch.zeros(K).to(torch.float8_e4m3fn), "float8"),
         (torch.zeros(K, dtype=torch.complex64), "complex"),
         (torch.full((K,), torch.inf), "finite"),
+        (torch.zeros(K, dtype=torch.bool), "floats, got bool"),
+        (torch.zeros(K, dtype=torch.int64), "floats, got int64"),
     ],
 )
 def test_tensors_that_hold_no_weights(tensor, says):

@@ -79,7 +79,7 @@ def test_what_cannot_be_allocated(options, message):
         allocate(noise_of(0), **{"scheme": "symmetric", "bits": BITS, "temperature": 1.0, **options})
 
 
-def document(granularity: str, **bits: int) -> str:
+def document(granularity: str, **bits: object) -> str:
     tensors = {name: {"bits": width} for name, width in bits.items()}
     return json.dumps({"scheme": "symmetric", "granularity": granularity, "tensors": tensors})
 
@@ -93,12 +93,36 @@ def document(granularity: str, **bits: int) -> str:
         (document("row", a=3, b=3, c=3), "granularity: expected tensor or channel"),
         (document("tensor", a=3, b=3, c=1), "bits: expected 2 to 16"),
         ("{", "plan: expected one JSON text"),
+        (document("tensor", a="four", b=3, c=3), "plan: a: bits: expected a whole number at least 1, got 'four'"),
     ],
 )
 def test_plans_that_cannot_serve(tmp_path, text, message):
     (tmp_path / "plan.json").write_text(text)
     with pytest.raises(InputError, match=message):
         predict(noise_of(0), scheme="symmetric", plan=tmp_path / "plan.json", temperature=1.0)
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ({"scheme": "affine"}, "scheme: expected symmetric of the plan, got affine"),
+        ({"bits": [3]}, r"bits: expected none beside a plan, which says it for every weight, got \[3\]"),
+        ({"layer_bits": {"a": 4}}, "layer_bits: expected none beside a plan"),
+        ({"group_size": 5}, "group_size: expected none beside a plan"),
+    ],
+)
+def test_what_a_plan_says_may_not_be_said_otherwise(tmp_path, beside, message):
+    (tmp_path / "plan.json").write_text(document("channel", a=3, b=3, c=3))
+    asked = {"scheme": "symmetric", "plan": tmp_path / "plan.json", "temperature": 1.0}
+    (alone,), (agreeing,) = predict(noise_of(0), **asked), predict(noise_of(0), **asked, per_channel=True)
+    assert agreeing.distortion == alone.distortion
+    with pytest.raises(InputError, match=message):
+        predict(noise_of(0), **{**asked, **beside})
+    (tmp_path / "plan.json").write_text(document("tensor", a=3, b=3, c=3))
+    with pytest.raises(InputError, match="per_channel: expected none beside a plan"):
+        predict(noise_of(0), **asked, per_channel=True)
+    with pytest.raises(InputError, match="plan: expected none for a single layer"):
+        predict(random_problem(4, 3), scheme="symmetric", plan=tmp_path / "plan.json")
 
 
 def test_a_tensor_may_have_a_granularity_of_its_own(tmp_path):

@@ -146,7 +146,7 @@ def test_adapted_errors_of_opposite_rows_are_tied(question, seed):
 
     def risk(w: np.ndarray) -> float:
         margins = 2 * problem.means @ w + problem.bias[0] - problem.bias[1]
-        return problem.priors @ norm.sf(margins * [1, -1] / np.linalg.norm(2 * w @ root))
+        return float(problem.priors @ norm.sf(margins * [1, -1] / np.linalg.norm(2 * w @ root)))
 
     drawn = []
     for _ in range(4000):

@@ -53,8 +53,8 @@ def allocate(
         source: the noise of a network's logits, or its file; or a problem, features or their file, whose rows are the weights:
             each has a step of its own, and points are drawn from a problem.
         scheme, temperature, confidence, test_size, seed, options: as :func:`theory.predict`.
-        budget: stored bits per weight, all side information included; or ``max_loss``: the smallest rate whose predicted loss
-            is at most that.
+        budget: stored bits per weight, all side information included; or ``max_loss``: the smallest rate whose predicted mean
+            loss is at most that (:func:`theory.bits` keeps it with the upper end of the interval).
         bits: the widths tried for each weight.
         out: where to write the plan (JSON), if anywhere.
 
@@ -90,7 +90,11 @@ def allocate(
     document = plan.as_dict(scheme, rate=found.record.rate, provenance={"noise": noise.provenance})
     if out is not None:
         write_plan(out, document)
-    said = f"{found.record.rate:.3f} stored bits per weight, predicted loss {100 * found.record.distortion:.2f} points"
+    low, high = (100 * end for end in found.record.interval)
+    said = (
+        f"{found.record.rate:.3f} stored bits per weight, predicted loss {100 * found.record.distortion:.2f} points on average"
+    )
+    said += f", of one network {low:.2f} to {high:.2f}"
     if uniform is not None:
         said += f"; one width of {uniform.bits} bits for all: {uniform.rate:.3f}, {100 * uniform.distortion:.2f} points"
     return {

@@ -140,7 +140,7 @@ def draw_networks(
     flips = np.asarray(two_classes.class_flips(at, change)) @ pair.priors
     variance = np.zeros_like(distortion)
     if counts is not None:
-        variance = np.asarray(two_classes.statistics_variance(pair.priors, counts.astype(float), at, by))
+        variance = np.asarray(two_classes.statistics_variance(pair.priors, counts.astype(float), at, change))
     return Draws("reduced law" if normal else "error draws", distortion, flips, variance)
 
 

@@ -23,12 +23,11 @@ from theory.integrals.two_classes import Margin, Pair
 from theory.setting import integer
 from theory.setting.error_law import UniformErrors, uniform_errors
 from theory.setting.features import Features
-from theory.setting.problem import Problem
+from theory.setting.problem import MOST_CLASSES, Problem
 from theory.setting.question import Question
 from theory.setting.schemes import Compressed
 
 T = TypeVar("T")
-MOST_CLASSES = 2048  # of a Gaussian problem: a gram of all logits for every layer
 MOST_COVARIANCES = 400  # classes with covariances of their own, of random layers: a gram of all logits for every class
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from theory.effect import Effect, known_network
 from theory.integrals import mixtures
-from theory.methods.base import MOST_CLASSES, Method, refuses_kind
+from theory.methods.base import Method, refuses_kind
+from theory.setting.problem import MOST_CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)

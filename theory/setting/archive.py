@@ -103,6 +103,8 @@ def _existing(path: Path | str) -> Path:
         with Path(path).open("rb") as file:
             start = file.read(6)
         what = {b"": "an empty file", npy.MAGIC_PREFIX: "a single array (.npy)"}.get(start, "another kind of file")
+        if start.startswith(b"PK"):
+            what = "one without its end: cut short?"
         raise InputError(f"expected an .npz archive of named arrays, got {what}")
     return Path(path)
 
@@ -139,8 +141,12 @@ def check_place(path: Path | str, suffix: str = "", *, reads: Iterable[object] =
         for source in reads:
             if isinstance(source, str | os.PathLike) and path.exists() and Path(source).exists() and path.samefile(source):
                 raise InputError(f"out: expected another file than the one that is read, got {path}")
-        if not os.access(path.parent, os.W_OK):
-            raise InputError(f"{path}: expected a folder that can be written to, got {path.parent}")
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            why = in_short(error.strerror or error)
+            raise InputError(f"{path}: expected a folder that can be written to, got {path.parent}: {why}") from None
         longest = os.pathconf(path.parent, "PC_NAME_MAX")
     except InputError:
         raise

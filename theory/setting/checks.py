@@ -10,6 +10,7 @@ from theory.setting.errors import InputError, in_short, listed
 SEEDS = 2**63
 MOST_WHOLE = 2**63 - 1  # of a count that arrays are made for
 LARGEST = 1e15  # size of a number of a problem: squares and their sums stay finite in float32, which counts samples
+SMALLEST = 1e-30  # likewise of the largest number of an array: squares and their products do not vanish in float64
 FLOATS = (np.float16, np.float32, np.float64)
 
 
@@ -33,7 +34,7 @@ def seed_of(value) -> int:
 def widths(bits: Sequence[int] | int) -> list[int]:
     """Bits per weight, one width or several, as a list of whole numbers, at least one."""
     try:
-        values = [bits] if isinstance(bits, int | np.integer) else list(bits)
+        values = [bits] if isinstance(bits, int | np.integer | str) else list(bits)
     except TypeError:
         raise InputError(f"bits: expected a list of widths such as [2, 3, 4], got {bits!r}") from None
     if not values:
@@ -59,6 +60,15 @@ def finite(name: str, array: np.ndarray) -> None:
     where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column", "index"), first, strict=False))
     expected = "finite values" if bad.any() else f"values below {LARGEST:g} in size"
     raise InputError(f"{name}: expected {expected}, got {array[tuple(first)]}" + (f" at {where}" if where else ""))
+
+
+def large_enough(name: str, *arrays: np.ndarray) -> None:
+    """Refuse arrays that are not zero but whose largest number is below SMALLEST."""
+    largest = max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
+    if 0 < largest < SMALLEST:
+        raise InputError(
+            f"{name}: expected numbers of which the largest is 0 or at least {SMALLEST:g}, got {largest:g}: rescale"
+        )
 
 
 def shaped(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -100,6 +110,7 @@ def head(weights: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     if weights.ndim != 2 or 0 in weights.shape:
         raise InputError(f"weights: expected shape (classes, features), got {weights.shape}")
     finite("weights", weights)
+    large_enough("weights", weights)
     rows, columns = weights.shape
     if bias.shape == (columns,) and rows != columns:
         raise InputError(

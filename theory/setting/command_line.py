@@ -1,6 +1,7 @@
 """Command-line manners shared by every ``python -m ROOM``: one-line errors, exit codes, progress, JSON or a table."""
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -17,8 +18,6 @@ from theory.setting.errors import InputError, in_short
 from theory.setting.question import BIAS_OPTIONS
 from theory.setting.record import Record
 from theory.setting.schemes import OPTIONS, SCHEMES, UNIFORM
-
-DIGITS = 20  # of a whole number on the command line
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,6 +45,10 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal of ASCII shows what it can
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if chosen and "://" not in chosen and not _can_hold(Path(chosen)):
+        say(f"JAX_COMPILATION_CACHE_DIR: expected a folder that can be written to, got {in_short(chosen)}: another is used")
+        del os.environ["JAX_COMPILATION_CACHE_DIR"]
     for name, value in keep_compiled(_cache()).items():
         os.environ.setdefault(name, value)
     arguments = parser.parse_args(argv)
@@ -71,15 +74,22 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> i
         return 2
 
 
+def _can_hold(folder: Path) -> bool:
+    """Whether a folder is there, or was made, and takes files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
 def _cache() -> Path:
     """Where compiled code is kept: the user's cache, or a temporary folder where there is none that can be written to."""
-    try:
+    with contextlib.suppress(RuntimeError):  # a user without a home
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compressed-network-theory"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK | os.X_OK):
+        if _can_hold(folder):
             return folder
-    except (OSError, RuntimeError):  # RuntimeError: a user without a home
-        pass
     return Path(tempfile.gettempdir()) / f"compressed-network-theory-{os.getuid()}"
 
 
@@ -97,14 +107,12 @@ def whole_number(low: int, high: int = MOST_WHOLE) -> Callable[[str], int]:
 
     def convert(text: str) -> int:
         try:
-            value = int(text[:DIGITS])
-            if len(text) > DIGITS:
-                raise ValueError
+            value = int(text)  # refuses itself what has more digits than a number can have
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected a whole number, got {in_short(repr(text))}") from None
         if not low <= value < high:
             limit = f"at least {low}" if high == MOST_WHOLE and value < low else f"from {low} to {high - 1}"
-            raise argparse.ArgumentTypeError(f"expected a whole number {limit}, got {value}")
+            raise argparse.ArgumentTypeError(f"expected a whole number {limit}, got {in_short(text)}")
         return value
 
     return convert
@@ -278,10 +286,13 @@ def show(records: Sequence[Record], *, as_json: bool) -> None:
     columns = ["scheme", "granularity", "bits", *some, "rate", "risk_before", "risk_after", "distortion", interval, "flip_rate"]
     print_table(rows, [*columns, "standard_error" if estimated else "numerical_error", "method"])
     several = len({record.scheme for record in records}) > 1
+    about: dict[str, list[str]] = {}  # by warning, the records that have it
     for record in records:
-        about = [record.scheme] * several + ([] if record.bits is None else [f"{record.bits} bits"])
+        which = [record.scheme] * several + ([] if record.bits is None else [f"{record.bits} bits"])
         for warning in record.warnings:
-            print(f"{', '.join(about)}{': ' if about else ''}{warning}")
+            about.setdefault(warning, []).append(", ".join(which))
+    for warning, which in about.items():
+        print(f"{'; '.join(which)}{': ' if any(which) else ''}{warning}")
 
 
 def rows_command(

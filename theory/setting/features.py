@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from theory.setting.checks import check_classes, finite, head, shaped
+from theory.setting.checks import check_classes, finite, head, large_enough, shaped
 from theory.setting.errors import InputError, listed
 from theory.setting.problem import class_numbers, two_rows
 
@@ -46,6 +46,7 @@ class Features:
                 f"features: expected shape (n, {d}) to go with weights {weights.shape}, n at least 1, got {values.shape}"
             )
         finite("features", values)
+        large_enough("features", values)
         checked = {"features": values, "weights": weights, "bias": bias, "labels": _labels(self.labels, len(values), K)}
         if self.logits is not None:
             checked["logits"] = shaped("logits", np.asarray(self.logits), (len(values), len(weights)))
@@ -138,7 +139,8 @@ class Features:
 def _labels(labels: np.ndarray, n: int, K: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"labels: expected {n} integers, got {labels.dtype} of shape {labels.shape}")
+        hint = " (one-hot? take argmax(1))" if labels.shape == (n, K) else ""
+        raise InputError(f"labels: expected {n} integers, got {labels.dtype} of shape {labels.shape}{hint}")
     if (labels.min() < 0 or labels.max() >= K) and np.any(labels != -1):
         row = int(np.argmax((labels < 0) | (labels >= K)))
         raise InputError(f"labels: expected 0 to {K - 1}, got {labels[row]} at row {row}")

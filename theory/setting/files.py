@@ -4,7 +4,7 @@ file, ``gram`` a noise file. Read, validated, written.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -240,16 +240,23 @@ def read_plan(path: Path | str) -> Any:
         return read_json("plan", existing.read_text(encoding="utf-8", errors="replace"))
 
 
-def given_plan(plan: Any, names: Iterable[str], *others: Any, fold: bool = False) -> Plan:
-    """The plan of a document or of its file, for a network of these weights, with batch norm folded into them or not;
-    ``others`` are options that say the same.
+def given_plan(plan: Any, names: Iterable[str], scheme: str, beside: Mapping[str, Any], *, fold: bool = False) -> Plan:
+    """The plan of a document or of its file, for a network of these weights, with batch norm folded into them or not. The
+    scheme asked for, and options ``beside`` it, may not say otherwise.
 
     Raises:
-        InputError: such an option beside it, or a plan of another network.
+        InputError: they do, or it is a plan of another network.
     """
-    if any(bool(other) for other in others):
-        raise InputError("plan: expected no widths, layers or options of a scheme beside it, got both")
     made = plan_of(read_plan(plan) if isinstance(plan, str | Path) else plan, names)
+    tensors = made.tensors.values()
+    if scheme not in {tensor.scheme for tensor in tensors}:
+        raise InputError(
+            f"scheme: expected {' or '.join(sorted({tensor.scheme for tensor in tensors}))} of the plan, got {scheme}"
+        )
+    for option, value in beside.items():
+        agrees = option == "per_channel" and all(tensor.options.get("per_channel") for tensor in tensors)
+        if value and not agrees:
+            raise InputError(f"{option}: expected none beside a plan, which says it for every weight, got {value!r}")
     if made.fold != fold:
         folded, held = "batch norm folded into the weights", "batch norm as it is"
         raise InputError(f"plan: expected one for {folded if fold else held}, got one for {held if fold else folded} (--fold)")
@@ -297,6 +304,8 @@ def _require(arrays: Arrays, names: tuple[str, ...], kind: str, there: Sequence[
     missing = [name for name in names if name not in arrays]
     if missing:
         hint = " (a layer without one has zeros)" if missing == ["bias"] else ""
+        if kind == "statistics" and "labels" in there:
+            hint = " (or `features`, of a features file)"
         beside = f"beside {listed(there or arrays, 10)}" if there or arrays else "that holds no array"
         raise InputError(f"{', '.join(missing)}: missing, expected in a {kind} file {beside}{hint}")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from theory.setting.checks import widths
+from theory.setting.checks import whole, widths
 from theory.setting.errors import InputError, listed
 from theory.setting.schemes import SCHEMES, Compressed, compress, scheme_of
 from theory.setting.schemes.uniform import MAX_ABS_PARTS
@@ -146,7 +146,7 @@ def plan_of(document: Any, names: Iterable[str]) -> Plan:
     names, given = list(names), document["tensors"]
     for name in given:
         if name not in names:
-            raise InputError(f"plan: expected weights among {listed(names, 30)}, got {name!r}: a plan of another network?")
+            raise InputError(f"plan: got {name!r}: a plan of another network? expected weights among {listed(names, 30)}")
     missing = [name for name in names if name not in given]
     if missing:
         raise InputError(f"plan: expected all weights of the network, got none for {listed(missing)}")
@@ -161,7 +161,7 @@ def plan_of(document: Any, names: Iterable[str]) -> Plan:
         options = {"per_channel": True} if granularity == "channel" else {}
         options |= {"step": own["step"]} if "step" in own else {}
         known = scheme_of(str(scheme))
-        width = None if own.get("bits") is None else widths(own["bits"])[0]
+        width = None if own.get("bits") is None else whole(f"plan: {name}: bits", own["bits"], 1)
         known.check_bits(width)
         tensors[name] = TensorPlan(scheme=known.name, bits=width, options=options)
     return Plan(tensors=tensors, fold=_folded(document))

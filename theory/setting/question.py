@@ -22,6 +22,7 @@ from theory.setting.schemes import OPTIONS, Scheme, scheme_of
 
 Subject = TypeVar("Subject", bound=Problem | Features)
 BIAS_OPTIONS = ("bias", "bias_correction")
+NETWORK_OPTIONS = ("layers", "layer_bits", "plan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,8 @@ class Question:
         if self.bias or self.bias_correction:
             raise InputError("bias, bias_correction: expected none with several layers, whose biases are held")
         if plan is not None:
-            return [given_plan(plan, names, bits, layers, layer_bits, self.options, fold=fold)]
+            beside = {"bits": bits, "layers": layers, "layer_bits": layer_bits, **self.options}
+            return [given_plan(plan, names, self.scheme.name, beside, fold=fold)]
         own: dict[str, Any] = dict(layers=layers, layer_bits=layer_bits, options=self.options, fold=fold)
         return network_plans(names, self.scheme.name, bits, **own)
 
@@ -110,8 +112,11 @@ def question(scheme: str, **options: Any) -> Question:
     known = scheme_of(scheme)
     own = {name: value for name, value in options.items() if name not in BIAS_OPTIONS}
     for name in own:
+        if name in NETWORK_OPTIONS:
+            raise InputError(f"{name}: expected none for a single layer, whose options are of its scheme; it is of a network")
         if name not in OPTIONS:
-            raise InputError(f"{name}: expected one of the options {', '.join([*OPTIONS, *BIAS_OPTIONS])}, got another one")
+            listed = [option for option in OPTIONS if OPTIONS[option].listed]
+            raise InputError(f"{name}: expected one of the options {', '.join([*listed, *BIAS_OPTIONS])}, got another one")
     given = known.check_options(OPTIONS, own)
     bias, correction = (bool(options.get(name, False)) for name in BIAS_OPTIONS)
     if bias and not known.bias_column:
@@ -126,7 +131,7 @@ def plans_of(network: DenseNetwork, scheme: str, bits: Sequence[int] | int | Non
     Raises:
         InputError: options that it does not know.
     """
-    own = {name: options.pop(name, None) for name in ("layers", "layer_bits", "plan")}
+    own = {name: options.pop(name, None) for name in NETWORK_OPTIONS}
     asked = question(scheme, **options)
     if asked.activation_bits is not None:
         raise InputError("activation_bits: expected none with a dense network of several layers")

@@ -180,7 +180,7 @@ STEP = Option(
 )
 ACTIVATION_BITS = Option(
     name="activation_bits",
-    help="bits of the inputs of the layer, for integer",
+    help="bits of the inputs of the layer, for integer; of a network those of every layer",
     expected="a width from 2 to 16",
     accepts=whole_between(2, 16),
     type=int,
