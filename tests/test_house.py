@@ -2,15 +2,12 @@
 
 import ast
 import json
-import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-
-from theory.setting.command_line import keep_compiled
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("derivations", "theory", "simulate", "figures")
@@ -212,15 +209,12 @@ for errors in ("actual", "expected"):
 """
 
 
-def test_a_fresh_process_with_jaxs_defaults_gives_the_same_numbers(tmp_path):
-    """As with double precision switched on. What the first compiled the second finds, where it is the same."""
+def test_a_fresh_process_with_jaxs_defaults_gives_the_same_numbers():
+    """As with double precision switched on."""
     plain = QUESTION + "import jax; assert not jax.config.jax_enable_x64; print(json.dumps(found))"
     strict = "import jax; jax.config.update('jax_enable_x64', True); jax.config.update('jax_numpy_rank_promotion', 'raise')\n"
-    environment = {**os.environ, **keep_compiled(tmp_path)}
     found = [
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
-        ).stdout
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
         for code in (plain, strict + QUESTION + "print(json.dumps(found))")
     ]
     assert json.loads(found[0]) == json.loads(found[1])

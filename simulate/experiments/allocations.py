@@ -30,6 +30,7 @@ from theory.setting.precision import in_float64
 BUDGETS = (3, 4)  # bits of a code for every weight, beside the steps
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 DRAWS, NETWORKS = 16, 8
+COLUMNS = ("distortion", "standard_error", "flips", "networks_mean", "networks_sd", "actual", "actual_by_labels")
 
 
 def rankings(state: State, search: Search, weights: Mapping[str, Weight]) -> dict[str, np.ndarray]:
@@ -62,6 +63,7 @@ def allocations(
     draws: int = DRAWS,
     networks: int = NETWORKS,
     seed: int = 0,
+    **preprocessing: Any,
 ) -> list[dict[str, Any]]:
     """A row per budget and ranking, symmetric, a step a channel.
 
@@ -69,10 +71,10 @@ def allocations(
         ``predicted`` loss of the plan with its interval ``low`` to ``high``; on images that nothing was chosen by the loss
         by random signs, ``distortion`` with its ``standard_error``, of networks drawn, and of the ``actual`` one; ``widths``.
     """
-    noise = linearize(network=network, checkpoint=checkpoint, data=data, limit=images, seed=seed)
+    noise = linearize(network=network, checkpoint=checkpoint, data=data, limit=images, seed=seed, **preprocessing)
     state = state_of(noise, None)
     search = Search(state, "symmetric", WIDTHS, {"per_channel": True}, Asked(confidence=0.95, test_size=None, seed=seed))
-    inputs = read_inputs(Path(data), "test", None, preprocessing_of({}, known=network in NAMES))
+    inputs = read_inputs(Path(data), "test", None, preprocessing_of(preprocessing, known=network in NAMES))
     held = slice(images, 2 * images)
     seen = inputs.images._replace(pixels=inputs.images.pixels[held], labels=inputs.images.labels[held])
     other = replace(inputs, images=seen)
@@ -90,7 +92,10 @@ def allocations(
             record, key = search.record(bits), tuple(bits.values())
             if key not in measured:
                 temperature = state.calibration.temperature
-                measured[key] = sampled(bench, search.plan(bits), temperature, draws=draws, networks=networks, seed=seed)
+                seen = sampled(
+                    bench, search.plan(bits), temperature, record.interval, draws=draws, networks=networks, seed=seed
+                )
+                measured[key] = {column: seen[column] for column in COLUMNS}
             row = {"network": name or network, "budget": budget, "ranking": ranking, "rate": record.rate, "images": images}
             row |= {"predicted": record.distortion, "low": record.interval[0], "high": record.interval[1]}
             rows.append(row | measured[key] | {"widths": " ".join(map(str, key))})
@@ -98,7 +103,7 @@ def allocations(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return of_networks("allocations", __doc__, allocations, argv, images=500)
+    return of_networks("allocations", __doc__, lambda a, **given: allocations(**given), argv, images=500)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ from theory.setting.precision import in_float64
 from theory.setting.schemes import compress
 
 CHEAP = [
-    hypotheses.GAUSSIAN,
     hypotheses.MARGINS,
     hypotheses.UNIFORM,
     hypotheses.VARIANCE,
