@@ -4,10 +4,12 @@ predicted from the noise of their logits, beside networks run on the same images
 Losses are those by the posteriors of the clean network, on both sides, so that what differs is the theory and not the labels.
 """
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from simulate.networks.bench import Bench, How, bench_of
 from simulate.networks.inputs import division, preprocessing_of, read_inputs
 from simulate.networks.linearize import linearize
 from simulate.networks.network import NAMES
+from simulate.networks.runner import input_grids
 from simulate.networks.torch_runner import open_torch_runner
 from theory.all_layers import State, error_power, state_of
 from theory.prediction import predict
@@ -43,11 +46,14 @@ def all_layers(
     images: int = 1000,
     draws: int = DRAWS,
     networks: int = NETWORKS,
+    activation_bits: Sequence[int | None] = (None,),
     fold: bool = False,
     seed: int = 0,
     **preprocessing: Any,
 ) -> list[dict[str, Any]]:
-    """A row per granularity and width, symmetric, every weight; with ``fold`` batch norms are in the weights, a step a tensor.
+    """A row per granularity, width of the inputs of layers (None: not rounded) and of the weights, symmetric, every weight.
+
+    With ``fold`` batch norms are in the weights, which have a step a tensor.
 
     Returns:
         Of the theory ``predicted`` (with the gain), ``low``, ``high``, ``predicted_flips``, ``first_order``, ``noise_ratio``
@@ -56,23 +62,28 @@ def all_layers(
     noise = linearize(network=network, checkpoint=checkpoint, data=data, limit=images, fold=fold, seed=seed, **preprocessing)
     state = state_of(noise, None)
     inputs = read_inputs(Path(data), "test", None, preprocessing_of(preprocessing, known=network in NAMES))
-    n = division(len(inputs.images.labels), None, images).evaluated
+    parts = division(len(inputs.images.labels), None, images)
+    n = parts.evaluated
     runner = open_torch_runner(network, checkpoint, inputs, None)
     rows = []
     with runner.folded(inputs) if fold else nullcontext():
-        bench = bench_of(runner, inputs, n)
-        for per_channel in (False,) if fold else (False, True):
-            options: dict[str, Any] = {"per_channel": True} if per_channel else {}
+        clean = bench_of(runner, inputs, n)
+        for per_channel, width in itertools.product((False,) if fold else (False, True), activation_bits):
+            bench, options = clean, {"per_channel": True} if per_channel else {}
+            plans = network_plans(bench.weights, "symmetric", bits, options=options, fold=fold)
+            if width is not None:
+                bench = replace(bench, grids=input_grids(bench.runner, inputs, parts, width))
+                options = {**options, "activation_bits": width}
             first, gained = (
                 predict(noise, scheme="symmetric", bits=bits, method=method, seed=seed, **options)
                 for method in ("first_order", "logit_gain")
             )
-            plans = network_plans(bench.weights, "symmetric", bits, options=options, fold=fold)
             for plan, one, other in progress(list(zip(plans, first, gained, strict=True)), what="widths", unit="width"):
                 granularity = f"{other.granularity}, folded" if fold else other.granularity
-                row = {"network": name or network, "granularity": granularity, "bits": other.bits, "images": n}
-                row |= {"predicted": other.distortion, "low": other.interval[0], "high": other.interval[1]}
-                row |= {"predicted_flips": other.flip_rate, "first_order": one.distortion, "sakr_flips": sakr(state, plan)}
+                row = {"network": name or network, "granularity": granularity, "bits": other.bits, "activation_bits": width}
+                row |= {"images": n, "predicted": other.distortion, "low": other.interval[0], "high": other.interval[1]}
+                row |= {"predicted_flips": other.flip_rate, "first_order": one.distortion}
+                row |= {"sakr_flips": sakr(state, plan, width)}
                 row |= {"noise_ratio": other.provenance["noise_ratio"], "gain": other.provenance["gain"]}
                 temperature = other.provenance["temperature"]
                 seen = sampled(bench, plan, temperature, other.interval, draws=draws, networks=networks, seed=seed)
@@ -80,11 +91,11 @@ def all_layers(
     return rows
 
 
-def sakr(state: State, plan: Plan) -> float:
+def sakr(state: State, plan: Plan, activation_bits: int | None = None) -> float:
     """Bound of the flip rate by Chebyshev's inequality, summed over rivals: the variance of the noise of each lead over twice
     its square (Sakr, Kim, Shanbhag, "Analytical guarantees on numerical precision of deep neural networks", ICML 2017); at
     most 1 an image."""
-    variance = state.contrasts(error_power(state.noise, plan).covariance(state.noise))
+    variance = state.contrasts(error_power(state.noise, plan, activation_bits).covariance(state.noise))
     lead = np.take_along_axis(state.followed, state.own[:, None], 1) - state.followed
     rivals = np.arange(lead.shape[1]) != state.own[:, None]
     bound = np.sum(np.where(rivals, variance / np.maximum(2 * lead**2, 1e-300), 0.0), 1)
@@ -149,10 +160,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     def options(parser: Parser) -> None:
         parser.add_argument("--bits", nargs="+", type=whole_number(2, 17), default=BITS, help="default 3 4 5 6 8")
         parser.add_argument("--networks-drawn", type=whole_number(2), default=NETWORKS, metavar="M", help="default 16")
+        parser.add_argument("--activation-bits", nargs="+", type=whole_number(2, 17), default=(None,), metavar="A")
         parser.add_argument("--fold", action="store_true", help="batch norms folded into the weights, a step a tensor")
 
     def study(a, **given: Any) -> list[dict[str, Any]]:
-        return all_layers(bits=a.bits, networks=a.networks_drawn, fold=a.fold, **given)
+        own = {"bits": a.bits, "networks": a.networks_drawn, "activation_bits": a.activation_bits, "fold": a.fold}
+        return all_layers(**own, **given)
 
     return of_networks("all_layers", __doc__, study, argv, images=1000, options=options)
 

@@ -31,6 +31,9 @@ from theory.setting.schemes import Compressed
 FEWEST_DRAWS, MOST_DRAWS = 4, 4096
 
 
+Decided = tuple[dict[str, Compressed], np.ndarray]  # the weights of a plan by name, and what the network decides (n,)
+
+
 class How(NamedTuple):
     """Confidence of the interval; standard error of the mean over errors at which signs stop; networks drawn, or None; seed."""
 
@@ -90,22 +93,22 @@ class Bench:
         """The weights of a plan, by name."""
         return {name: tensor.compress(self.weights[name].values) for name, tensor in plan.tensors.items()}
 
-    def decided(self, plan: Plan) -> tuple[dict[str, Compressed], np.ndarray]:
+    def decided(self, plan: Plan) -> Decided:
         """The weights of a plan, and what the network with them decides, (n,)."""
         tensors = self.compressed(plan)
         with self.runner.replaced({name: tensor.weights for name, tensor in tensors.items()}):
             return tensors, decide(self.logits(plan))
 
-    def actual(self, plan: Plan, how: How) -> Record:
-        """The one network that a plan makes."""
-        tensors, after = self.decided(plan)
+    def actual(self, plan: Plan, decided: Decided, how: How) -> Record:
+        """The one network that a plan makes, by its labels."""
+        tensors, after = decided
         seen = Decisions(self.labels, self.before, after, list(range(self.classes)))
         return counted(seen, tensor_fields(plan, tensors), how.confidence, self.provenance)
 
-    def unlabelled(self, plan: Plan, how: How, scale: Scale, labelled: int | None) -> Record:
+    def unlabelled(self, plan: Plan, decided: Decided, how: How, scale: Scale, labelled: int | None) -> Record:
         """The one network, by posteriors of the clean one in the place of labels, corrected by the labels of the first images
         where so many are asked for (prediction-powered inference, Angelopoulos et al. 2023)."""
-        tensors, after = self.decided(plan)
+        tensors, after = decided
         n, rows = len(after), np.arange(len(after))
         posterior = softmax(self.clean / scale.temperature, 1)
         mean = np.sum(posterior * self.clean, 1, keepdims=True)

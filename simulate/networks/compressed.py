@@ -163,6 +163,8 @@ def _records(
     plans = with_least_squares(plans, {name: weight.values for name, weight in bench.weights.items()})
     if own["unlabelled"]:
         scale = posterior_scale(bench, images, own["temperature"])
-        return [bench.unlabelled(plan, how, scale, own["labelled"]) for plan in plans]
+        return [bench.unlabelled(plan, bench.decided(plan), how, scale, own["labelled"]) for plan in plans]
     say(f"accuracy {np.mean(bench.before == bench.labels):.2%} on the first {images.evaluated} images")
-    return [bench.actual(plan, how) if errors == "actual" else bench.expected(plan, how) for plan in plans]
+    if errors == "expected":
+        return [bench.expected(plan, how) for plan in plans]
+    return [bench.actual(plan, bench.decided(plan), how) for plan in plans]
