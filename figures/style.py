@@ -61,8 +61,8 @@ def rc() -> Any:
 
 def save(figure, place: Path) -> None:
     """PDF and PNG, laid out once for both, in the two passes that it takes."""
-    figure.draw_without_rendering()
-    figure.draw_without_rendering()
+    for _ in range(2):
+        figure.get_layout_engine().execute(figure)
     figure.set_layout_engine("none")
     figure.savefig(place.with_suffix(".pdf"), metadata={"CreationDate": None})
     figure.savefig(place.with_suffix(".png"))
