@@ -50,9 +50,9 @@ def _all(argv: Sequence[str]) -> int:
         nargs="*",
         metavar="NAME",
         help="distortion, failure_map, spread, actual_errors, quantization_errors, many_classes, slopes, real_pairs, "
-        "real_classes, real_margins, real_hypotheses, real_models, rate_distortion, choices, power, all_layers, allocations, "
-        "depth (default: "
-        "all); or `mine FILE`: your own problem, with options of its own",
+        "real_classes, real_margins, real_hypotheses, real_models, rate_distortion, choices, power, all_layers, activations, "
+        "sensitivities, unlabelled, allocations, depth (default: all); or `mine FILE`: your own problem, with options of its "
+        "own",
     )
     parser.add_argument("--out", default="out", metavar="DIR", help="where PDF, PNG and CSV go (default out)")
     add_seed(parser)

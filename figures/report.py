@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from figures import (
+    activations,
     actual_errors,
     all_layers,
     allocations,
@@ -30,9 +31,11 @@ from figures import (
     real_margins,
     real_models,
     real_pairs,
+    sensitivities,
     slopes,
     spread,
     style,
+    unlabelled,
 )
 from theory.setting.archive import write_csv
 from theory.setting.command_line import say
@@ -58,6 +61,9 @@ FIGURES: dict[str, ModuleType] = {
         choices,
         power,
         all_layers,
+        activations,
+        sensitivities,
+        unlabelled,
         allocations,
         depth,
     )

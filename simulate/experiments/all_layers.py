@@ -69,7 +69,8 @@ def all_layers(
     with runner.folded(inputs) if fold else nullcontext():
         clean = bench_of(runner, inputs, n)
         for per_channel, width in itertools.product((False,) if fold else (False, True), activation_bits):
-            bench, options = clean, {"per_channel": True} if per_channel else {}
+            bench = clean
+            options: dict[str, Any] = {"per_channel": True} if per_channel else {}
             plans = network_plans(bench.weights, "symmetric", bits, options=options, fold=fold)
             if width is not None:
                 bench = replace(bench, grids=input_grids(bench.runner, inputs, parts, width))

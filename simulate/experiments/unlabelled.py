@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from simulate.estimates import NORMAL_95
 from simulate.experiments.all_layers import of_networks
 from simulate.networks.bench import How, bench_of, posterior_scale
 from simulate.networks.inputs import division, preprocessing_of, read_inputs
@@ -37,6 +38,7 @@ def unlabelled(
     data: Path | str,
     name: str | None = None,
     images: int = 4000,
+    labelled: int = LABELLED,
     seed: int = 0,
     **preprocessing: Any,
 ) -> list[dict[str, Any]]:
@@ -44,7 +46,7 @@ def unlabelled(
 
     Returns:
         ``distortion`` counted by the labels of all images with its ``standard_error``; by the posteriors of the clean network,
-        calibrated on other images, ``unlabelled`` with its interval ``low`` to ``high``; corrected by LABELLED labels
+        calibrated on other images, ``unlabelled`` with its interval ``low`` to ``high``; corrected by so many ``labelled``
         ``corrected``, ``corrected_low``, ``corrected_high``; ``flips``.
     """
     inputs = read_inputs(Path(data), "test", None, preprocessing_of(preprocessing, known=network in NAMES))
@@ -57,7 +59,7 @@ def unlabelled(
         for plan in with_least_squares(plans, values):
             decided = bench.decided(plan)
             seen = bench.actual(plan, decided, HOW)
-            without, corrected = (bench.unlabelled(plan, decided, HOW, scale, labels) for labels in (None, LABELLED))
+            without, corrected = (bench.unlabelled(plan, decided, HOW, scale, labels) for labels in (None, labelled))
             row = {"network": name or network, "scheme": scheme, "granularity": seen.granularity, "bits": seen.bits}
             row |= {"sparsity": options.get("sparsity"), "images": parts.evaluated, "flips": seen.flip_rate}
             row |= {"distortion": seen.distortion, "standard_error": seen.standard_error}
@@ -68,13 +70,15 @@ def unlabelled(
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Root mean square of the error against all labels, and the share of these counts inside the intervals; without labels and
-    corrected by some."""
+    """Root mean square of the error against all labels; the share of these counts inside the intervals, and inside intervals
+    widened by the counts' own noise; without labels and corrected by some."""
     found = {}
     for kind, low, high in (("unlabelled", "low", "high"), ("corrected", "corrected_low", "corrected_high")):
         value, start, end, seen = (np.array([row[key] for row in rows]) for key in (kind, low, high, "distortion"))
         found[f"{kind}_rms"] = float(np.sqrt(np.mean((value - seen) ** 2)))
         found[f"{kind}_inside"] = float(np.mean((start <= seen) & (seen <= end)))
+        noise = NORMAL_95 * np.array([row["standard_error"] for row in rows])
+        found[f"{kind}_agree"] = float(np.mean(np.abs(value - seen) <= np.hypot((end - start) / 2, noise)))
     return found
 
 
