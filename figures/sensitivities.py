@@ -37,7 +37,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def draw(table: list[dict[str, Any]]):
     """A panel a network, its layers in their order; intervals of single networks behind, 95 % of the mean over errors."""
     networks = list(dict.fromkeys(one["network"] for one in table))
-    figure, axes = plt.subplots(len(networks), 1, figsize=(7, 2.6 * len(networks)), squeeze=False)
+    figure, axes = plt.subplots(len(networks), 1, figsize=(7, 3.1 * len(networks)), squeeze=False)
     for axis, network in zip(axes[:, 0], networks, strict=True):
         rows = [one for one in table if one["network"] == network]
         place = np.arange(len(rows))

@@ -29,6 +29,7 @@ from theory.setting.schemes.uniform import MAX_ABS_PARTS, Uniform
 MOST_DRAWS = 4096
 REFERENCE_BITS, GAIN_IMAGES = 5, 64  # at which, and on how many images, the gain of each draw is seen
 ALL_CANDIDATES, FEWEST_CANDIDATES = 16, 8  # classes up to which all logits are followed; and how many at least of more
+MOST_CANDIDATES = 24  # at most: networks trained with smoothed labels have posteriors whose tail never ends, and never wins
 LEFT_OUT = 1e-3  # mean posterior of the classes that are not followed, at most
 
 
@@ -158,14 +159,18 @@ def _followed(runner: Runner, inputs: Inputs, images: Division, draws: int, seed
 
 def _candidates(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
     """(n, C) the classes whose logits are followed, ascending: all of few, else the likeliest of each image, so many that the
-    others have a posterior of at most LEFT_OUT on average; and that posterior."""
+    others have a posterior of at most LEFT_OUT on average, but MOST_CANDIDATES at most; and that posterior."""
     n, K = logits.shape
     if K <= ALL_CANDIDATES:
         return np.tile(np.arange(K), (n, 1)), 0.0
     posterior = softmax(logits / fitted_scale(logits, labels).temperature, 1)
     order = np.argsort(-posterior, 1, kind="stable")
     outside = np.maximum(1 - np.cumsum(np.take_along_axis(posterior, order, 1), 1).mean(0), 0.0)  # after 1, 2, ... classes
-    C = max(FEWEST_CANDIDATES, 1 + int(np.argmax(outside <= LEFT_OUT)))
+    C = int(np.clip(1 + np.argmax(outside <= LEFT_OUT), FEWEST_CANDIDATES, MOST_CANDIDATES))
+    if outside[C - 1] > LEFT_OUT:
+        say(
+            f"the {C} likeliest classes of each image are followed: the others have a posterior of {outside[C - 1]:.2g} on average"
+        )
     return np.sort(order[:, :C], 1), float(outside[C - 1])
 
 

@@ -184,9 +184,12 @@ def test_all_layers_draws_the_gain_that_was_sampled():
     ]
     assert np.abs(scores).max() < 4.5
     resnet = [one for one in table if one["network"] == "resnet20"]
-    misfits = [MISFIT * np.sqrt(KAPPA * one["noise_ratio"]) * one["predicted_flips"] for one in resnet]
-    gaps = np.array([(one["predicted"] - one["distortion"]) / misfit for one, misfit in zip(resnet, misfits, strict=True)])
-    assert 0.3 < np.sqrt(np.mean(gaps**2)) < 1  # the interval allows for what was seen, and no more than three times that
+    gaps = [
+        (one["predicted"] - one["distortion"])
+        / np.hypot(MISFIT * np.sqrt(KAPPA * one["noise_ratio"]) * one["predicted_flips"], one["standard_error"])
+        for one in resnet
+    ]
+    assert 0.3 < np.sqrt(np.mean(np.square(gaps))) < 1  # the interval allows for what was seen, no more than three times that
     figure = FIGURES["all_layers"].draw(table)
     (axis,) = (axis for axis in figure.axes if axis.get_ylabel() == "$-\\ln g$, sampled")
     lines = {line.get_label(): line for line in axis.lines}
