@@ -108,7 +108,7 @@ def _draw_gain(above, below, table: list[dict[str, Any]], networks: list[str]) -
     x = np.array([1e-4, 1.0])
     above.plot(x, KAPPA * x, color="#000000", linewidth=0.9, label=f"{KAPPA:g} v/V")
     above.set(xscale="log", yscale="log", ylabel="$-\\ln g$, sampled")
-    above.legend(loc="upper left", fontsize=5)
+    above.legend(loc="lower right", fontsize=5)
     below.axhline(KAPPA, color="#000000", linewidth=0.9)
     below.set(xscale="log", xlabel="noise power of the logits, v/V", ylabel="$-\\ln g\\,/\\,(v/V)$, 95 %", xlim=(1e-4, 2.0))
     below.set_ylim(0, 3)

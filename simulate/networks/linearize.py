@@ -168,9 +168,8 @@ def _candidates(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, flo
     outside = np.maximum(1 - np.cumsum(np.take_along_axis(posterior, order, 1), 1).mean(0), 0.0)  # after 1, 2, ... classes
     C = int(np.clip(1 + np.argmax(outside <= LEFT_OUT), FEWEST_CANDIDATES, MOST_CANDIDATES))
     if outside[C - 1] > LEFT_OUT:
-        say(
-            f"the {C} likeliest classes of each image are followed: the others have a posterior of {outside[C - 1]:.2g} on average"
-        )
+        left = f"{outside[C - 1]:.2g} on average"
+        say(f"the {C} likeliest classes of each image are followed: the others have a posterior of {left}")
     return np.sort(order[:, :C], 1), float(outside[C - 1])
 
 
