@@ -250,6 +250,13 @@ def test_ctrl_c_of_a_process_at_any_time(seconds, command, statistics):
     assert error.strip() == f"{command[0].removesuffix('.coverage')}: interrupted"
 
 
+@pytest.mark.parametrize("words", [["-m", "theory"], ["-mtheory"], ["-I", "-m", "theory"]])
+def test_a_command_runs_however_python_is_asked(words):
+    done = subprocess.run([sys.executable, *words, "predict", "none.npz", *TAIL], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("theory: none.npz")
+
+
 def test_check_and_measure_print(tmp_path, capsys):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 200)

@@ -9,7 +9,7 @@ import sys
 if sys.argv[:1] == ["-m"]:  # a command is being found: Ctrl-C ends it in one line from here on
     from theory.setting import interrupt
 
-    interrupt.install(sys.orig_argv[sys.orig_argv.index("-m") + 1])
+    interrupt.install(interrupt.module_run(sys.orig_argv))
 
 _HOMES = {
     "predict": "theory.prediction",

@@ -11,6 +11,14 @@ import sys
 PARTIAL_FILES: set[str] = set()  # being written; removed before the end
 
 
+def module_run(words: list[str]) -> str:
+    """The module that a command line of Python runs, by ``-m NAME`` or ``-mNAME``."""
+    for i, word in enumerate(words):
+        if word.startswith("-m"):
+            return word[2:] or "".join(words[i + 1 : i + 2])
+    return ""
+
+
 def install(prog: str) -> None:
     """From now on SIGINT prints one line and ends the process with code 130."""
 
