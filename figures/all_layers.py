@@ -31,20 +31,25 @@ def comparison_of(table: list[dict[str, Any]], name: str) -> list[dict[str, Any]
     for one in table:
         inputs = "" if one["activation_bits"] is None else f", inputs of {one['activation_bits']} bits"
         for method, theory in (("logit_gain", one["predicted"]), ("first_order", one["first_order"])):
-            cell = Cell(
-                figure=name,
-                problem=f"{one['network']}, all weights, {one['granularity']}{inputs}",
-                quantity="distortion",
-                K=K,
-                d=FEATURES[one["network"]],
-                scheme="symmetric",
-                bits=one["bits"],
-                errors="expected",
-                method=method,
-                claim="approximation",
-            )
+            cell = expected_cell(name, f"{one['network']}, all weights, {one['granularity']}{inputs}", one, method)
             comparison.append(row(cell, theory, one["distortion"], one["standard_error"]))
     return comparison
+
+
+def expected_cell(figure: str, problem: str, one: dict[str, Any], method: str) -> Cell:
+    """What a row of the comparison is about, of the mean loss of a network in a table."""
+    return Cell(
+        figure=figure,
+        problem=problem,
+        quantity="distortion",
+        K=K,
+        d=FEATURES[one["network"]],
+        scheme="symmetric",
+        bits=one["bits"],
+        errors="expected",
+        method=method,
+        claim="approximation",
+    )
 
 
 def draw(table: list[dict[str, Any]]):
@@ -81,8 +86,7 @@ def losses(axis, rows: list[dict[str, Any]]) -> None:
     spread = NORMAL_95 * column["networks_sd"]
     label = "expected by random signs, spread of networks drawn"
     axis.errorbar(bits - 0.12, column["distortion"], spread, label=label, **style.SIMULATION)
-    plain = {name: value for name, value in style.REFERENCE.items() if name not in ("capsize", "elinewidth")}
-    axis.plot(bits + 0.12, column["actual"], label="the actual network", **plain)
+    axis.plot(bits + 0.12, column["actual"], label="the actual network", **style.POINTS)
     axis.set_yscale("symlog", linthresh=0.1)
     ticks = [0, 0.1, 1, 10, 50]
     axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])

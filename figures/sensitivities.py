@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from figures import style
-from figures.all_layers import FEATURES, K, title
-from figures.compare import Cell, row
+from figures.all_layers import expected_cell, title
+from figures.compare import row
 from simulate.estimates import NORMAL_95
 from simulate.experiments.real import shipped_table
 
@@ -18,18 +18,7 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The shipped table of :mod:`simulate.experiments.sensitivities`; nothing is drawn, whatever the seed."""
     table, comparison = shipped_table(NAME), []
     for one in table:
-        cell = Cell(
-            figure=NAME,
-            problem=f"{one['network']}, {one['layer']} alone",
-            quantity="distortion",
-            K=K,
-            d=FEATURES[one["network"]],
-            scheme="symmetric",
-            bits=one["bits"],
-            errors="expected",
-            method="logit_gain",
-            claim="approximation",
-        )
+        cell = expected_cell(NAME, f"{one['network']}, {one['layer']} alone", one, "logit_gain")
         comparison.append(row(cell, one["predicted"], one["distortion"], one["standard_error"]))
     return table, comparison
 
@@ -48,8 +37,7 @@ def draw(table: list[dict[str, Any]]):
         axis.plot(place, column["predicted"], "k_", markersize=9, label="predicted")
         error = NORMAL_95 * column["standard_error"]
         axis.errorbar(place - 0.15, column["distortion"], error, label="expected by random signs, 95 %", **style.SIMULATION)
-        plain = {name: value for name, value in style.REFERENCE.items() if name not in ("capsize", "elinewidth")}
-        axis.plot(place + 0.15, column["actual"], label="the actual network", **plain)
+        axis.plot(place + 0.15, column["actual"], label="the actual network", **style.POINTS)
         axis.set_xticks(place, [one["layer"].removesuffix(".weight") for one in rows], rotation=60, ha="right")
         axis.set_ylabel("loss (percentage points)")
         axis.set_title(f"{title(network)}, one layer at {rows[0]['bits']} bits, a step a layer")

@@ -33,6 +33,7 @@ REFERENCE: dict[str, Any] = {
     "elinewidth": 0.9,
     "zorder": 6,
 }
+POINTS = {name: value for name, value in REFERENCE.items() if name not in ("capsize", "elinewidth")}  # without bars
 
 
 def rc() -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures.all_layers import FEATURES, K, title
-from figures.compare import Cell, row
+from figures.all_layers import expected_cell, title
+from figures.compare import row
 from simulate.estimates import NORMAL_95
 from simulate.experiments.real import shipped_table
 from simulate.experiments.unlabelled import LABELLED
@@ -27,18 +27,8 @@ def compute(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The shipped table of :mod:`simulate.experiments.unlabelled`; nothing is drawn, whatever the seed."""
     table, comparison = shipped_table(NAME), []
     for one in table:
-        cell = Cell(
-            figure=NAME,
-            problem=f"{one['network']}, all weights, {one['granularity']}",
-            quantity="distortion",
-            K=K,
-            d=FEATURES[one["network"]],
-            scheme=one["scheme"],
-            bits=one["bits"],
-            errors="actual",
-            method="posteriors",
-            claim="measured",
-        )
+        cell = expected_cell(NAME, f"{one['network']}, all weights, {one['granularity']}", one, "posteriors")
+        cell = cell._replace(scheme=one["scheme"], errors="actual", claim="measured")
         error = (one["high"] - one["low"]) / 2 / NORMAL_95
         comparison.append(row(cell, one["unlabelled"], one["distortion"], one["standard_error"], error))
     return table, comparison

@@ -18,11 +18,11 @@ from scipy.special import softmax
 
 from simulate.experiments.halves import write_table
 from simulate.networks.bench import Bench, How, bench_of
-from simulate.networks.inputs import division, preprocessing_of, read_inputs
+from simulate.networks.inputs import Division, Inputs, division, preprocessing_of, read_inputs
 from simulate.networks.linearize import linearize
 from simulate.networks.network import NAMES
 from simulate.networks.runner import input_grids
-from simulate.networks.torch_runner import open_torch_runner
+from simulate.networks.torch_runner import TorchRunner, open_torch_runner
 from theory.all_layers import State, error_power, state_of
 from theory.prediction import predict
 from theory.setting.command_line import Parser, add_seed, progress, run, whole_number
@@ -61,11 +61,8 @@ def all_layers(
     """
     noise = linearize(network=network, checkpoint=checkpoint, data=data, limit=images, fold=fold, seed=seed, **preprocessing)
     state = state_of(noise, None)
-    inputs = read_inputs(Path(data), "test", None, preprocessing_of(preprocessing, known=network in NAMES))
-    parts = division(len(inputs.images.labels), None, images)
-    n = parts.evaluated
-    runner = open_torch_runner(network, checkpoint, inputs, None)
-    rows = []
+    runner, inputs, parts = opened(network, checkpoint, data, images, preprocessing)
+    n, rows = parts.evaluated, []
     with runner.folded(inputs) if fold else nullcontext():
         clean = bench_of(runner, inputs, n)
         for per_channel, width in itertools.product((False,) if fold else (False, True), activation_bits):
@@ -90,6 +87,15 @@ def all_layers(
                 seen = sampled(bench, plan, temperature, other.interval, draws=draws, networks=networks, seed=seed)
                 rows.append(row | seen)
     return rows
+
+
+def opened(
+    network: str, checkpoint: Path | str | None, data: Path | str, images: int, preprocessing: dict[str, Any]
+) -> tuple[TorchRunner, Inputs, Division]:
+    """A network of a study, the test images, and which of them are evaluated and which calibrate."""
+    inputs = read_inputs(Path(data), "test", None, preprocessing_of(preprocessing, known=network in NAMES))
+    parts = division(len(inputs.images.labels), None, images)
+    return open_torch_runner(network, checkpoint, inputs, None), inputs, parts
 
 
 def sakr(state: State, plan: Plan, activation_bits: int | None = None) -> float:
@@ -124,20 +130,20 @@ def sampled(
     posterior, rows = softmax(bench.clean / temperature, 1), np.arange(len(bench.before))
     top, clean = posterior[rows, bench.before], bench.clean - bench.clean.mean(1, keepdims=True)
 
-    def lost(logits: np.ndarray) -> float:
-        return float(np.mean(top - posterior[rows, decide(logits)]))
+    def lost(decisions: np.ndarray) -> float:
+        return float(np.mean(top - posterior[rows, decisions]))
 
     losses, flips, gains, started = [], [], [], time.process_time()
     for logits in bench.drawn(plan, How(0.95, 1.0, None, seed), draws):
-        losses.append(lost(logits))
-        flips.append(np.mean(decide(logits) != bench.before))
+        decisions = decide(logits)
+        losses.append(lost(decisions))
+        flips.append(np.mean(decisions != bench.before))
         gains.append(np.sum((logits - logits.mean(1, keepdims=True)) * clean) / np.sum(clean**2))
     signs_seconds, started = time.process_time() - started, time.process_time()
-    singles = np.array([lost(logits) for logits in bench.drawn(plan, How(0.95, 1.0, networks, seed + 1), networks)])
+    singles = np.array([lost(decide(logits)) for logits in bench.drawn(plan, How(0.95, 1.0, networks, seed + 1), networks)])
     networks_seconds = time.process_time() - started
-    with bench.runner.replaced({tensor: one.weights for tensor, one in bench.compressed(plan).items()}):
-        actual = bench.logits(plan)
-    wrong = np.mean(decide(actual) != bench.labels) - np.mean(bench.before != bench.labels)
+    _, actual = bench.decided(plan)
+    wrong = np.mean(actual != bench.labels) - np.mean(bench.before != bench.labels)
     low, high = interval
     return {
         "distortion": float(np.mean(losses)),

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simulate.experiments.all_layers import of_networks, sampled
+from simulate.experiments.all_layers import of_networks, opened, sampled
 from simulate.networks.bench import bench_of
-from simulate.networks.inputs import division, preprocessing_of, read_inputs
 from simulate.networks.linearize import linearize
-from simulate.networks.network import NAMES
-from simulate.networks.torch_runner import open_torch_runner
 from theory.prediction import predict
 from theory.setting.command_line import progress
 from theory.setting.plan import network_plans
@@ -42,15 +39,20 @@ def sensitivities(
         ``standard_error`` and ``flips``; of the one network ``actual``. Losses by the posteriors of the clean network.
     """
     noise = linearize(network=network, checkpoint=checkpoint, data=data, limit=images, seed=seed, **preprocessing)
-    inputs = read_inputs(Path(data), "test", None, preprocessing_of(preprocessing, known=network in NAMES))
-    n = division(len(inputs.images.labels), None, images).evaluated
-    bench, rows = bench_of(open_torch_runner(network, checkpoint, inputs, None), inputs, n), []
+    runner, inputs, parts = opened(network, checkpoint, data, images, preprocessing)
+    bench, rows = bench_of(runner, inputs, parts.evaluated), []
     for layer in progress(list(bench.weights), what="layers", unit="layer"):
         (record,) = predict(noise, scheme="symmetric", bits=[BITS], layers=[layer], seed=seed)
         (plan,) = network_plans(bench.weights, "symmetric", [BITS], layers=[layer])
         temperature = record.provenance["temperature"]
         seen = sampled(bench, plan, temperature, record.interval, draws=draws, networks=NETWORKS, seed=seed)
-        row = {"network": name or network, "layer": layer, "bits": BITS, "images": n, "predicted": record.distortion}
+        row = {
+            "network": name or network,
+            "layer": layer,
+            "bits": BITS,
+            "images": parts.evaluated,
+            "predicted": record.distortion,
+        }
         row |= {"low": record.interval[0], "high": record.interval[1], "predicted_flips": record.flip_rate}
         rows.append(row | {column: seen[column] for column in COLUMNS})
     return rows

@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 
 from simulate.estimates import NORMAL_95
-from simulate.experiments.all_layers import of_networks
+from simulate.experiments.all_layers import of_networks, opened
 from simulate.networks.bench import How, bench_of, posterior_scale
-from simulate.networks.inputs import division, preprocessing_of, read_inputs
-from simulate.networks.network import NAMES
-from simulate.networks.torch_runner import open_torch_runner
 from theory.setting.command_line import progress
 from theory.setting.plan import with_least_squares
 from theory.setting.question import question
@@ -49,9 +46,8 @@ def unlabelled(
         calibrated on other images, ``unlabelled`` with its interval ``low`` to ``high``; corrected by so many ``labelled``
         ``corrected``, ``corrected_low``, ``corrected_high``; ``flips``.
     """
-    inputs = read_inputs(Path(data), "test", None, preprocessing_of(preprocessing, known=network in NAMES))
-    parts = division(len(inputs.images.labels), None, images)
-    bench = bench_of(open_torch_runner(network, checkpoint, inputs, None), inputs, parts.evaluated)
+    runner, inputs, parts = opened(network, checkpoint, data, images, preprocessing)
+    bench = bench_of(runner, inputs, parts.evaluated)
     scale, rows = posterior_scale(bench, parts, None), []
     values = {tensor: weight.values for tensor, weight in bench.weights.items()}
     for scheme, options, bits in progress(CASES, what="schemes", unit="scheme"):

@@ -174,7 +174,12 @@ def test_all_layers_draws_the_gain_that_was_sampled():
     held = [one for one in table if KAPPA * one["noise_ratio"] <= FIRST_ORDER]
     assert len(held) >= 8
     for one in held:
-        assert abs(one["predicted"] - one["distortion"]) < 0.01 + 2 * one["standard_error"]
+        assert abs(one["predicted"] - one["distortion"]) < 0.01
+        decay, law = -np.log(one["sampled_gain"]), KAPPA * one["noise_ratio"]
+        if one["network"] != "separable":  # whose gain is another, half of it and less
+            assert abs(decay - law) < 0.25 * law + 3 * one["gain_error"]
+        elif decay > 5 * one["gain_error"]:
+            assert decay < 0.7 * law
     for one in table:
         assert one["sakr_flips"] > one["flips"] > 0
     scores = [
@@ -189,7 +194,7 @@ def test_all_layers_draws_the_gain_that_was_sampled():
         / np.hypot(MISFIT * np.sqrt(KAPPA * one["noise_ratio"]) * one["predicted_flips"], one["standard_error"])
         for one in resnet
     ]
-    assert 0.3 < np.sqrt(np.mean(np.square(gaps))) < 1  # the interval allows for what was seen, no more than three times that
+    assert 0.4 < np.sqrt(np.mean(np.square(gaps))) < 1  # the interval allows for what was seen, no more than 2.5 times that
     figure = FIGURES["all_layers"].draw(table)
     (axis,) = (axis for axis in figure.axes if axis.get_ylabel() == "$-\\ln g$, sampled")
     lines = {line.get_label(): line for line in axis.lines}
@@ -204,7 +209,8 @@ def test_layers_activations_and_judgements_draw_their_tables():
     assert len(comparison) == 2 * len(table)
     assert {one["activation_bits"] for one in table} == {6, 8}
     for one in table:
-        assert abs(one["predicted"] - one["distortion"]) < 0.01 + 3 * one["standard_error"], one
+        error = min(0.01, 0.25 * one["distortion"]) + 3 * one["standard_error"]
+        assert abs(one["predicted"] - one["distortion"]) < error, one
     figure = FIGURES["activations"].draw(table)
     plt.close(figure)
     table, _ = FIGURES["sensitivities"].compute()

@@ -5,7 +5,7 @@ import argparse
 import sys
 import warnings
 import zipfile
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,6 +76,36 @@ def test_what_it_is_that_is_no_head(wrong, says, seed):
     z, W = rng.standard_normal((32, d)), rng.standard_normal((K, d))
     with pytest.raises(InputError, match=says):
         find_head([Linear(z, W)], wrong(z, z @ W.T), "net")
+
+
+class Labels(nn.Module):
+    """Labels in the place of logits, in a row or in a column."""
+
+    def __init__(self, column: bool):
+        super().__init__()
+        self.net, self.column = Net(), column
+
+    def forward(self, x):
+        labels = self.net(x).argmax(1)
+        return labels[:, None] if self.column else labels
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_a_network_that_returns_labels_is_told_so(column, seed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "labels_net", SimpleNamespace(make=lambda: Labels(column)))
+    with pytest.raises(InputError, match="got whole numbers, as of labels instead of logits"):
+        open_torch("labels_net:make", None, lambda channels: sample(seed), K)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_only_look_like_tensors_are_refused(seed, monkeypatch):
+    """Those of torchao, quantized already."""
+    quantization = pytest.importorskip("torchao.quantization")
+    model = Net()
+    quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
+    monkeypatch.setitem(sys.modules, "quantized_net", SimpleNamespace(make=lambda: model))
+    with pytest.raises(InputError, match="expected weights of floats, got tensors of another kind"):
+        open_torch("quantized_net:make", None, lambda channels: sample(seed), K)
 
 
 def test_a_transposed_or_foreign_head_is_refused(seed):

@@ -54,7 +54,7 @@ def finite(name: str, array: np.ndarray) -> None:
     if array.dtype.type not in FLOATS:
         raise InputError(f"{name}: expected float16, float32 or float64, got {array.dtype}")
     bad = ~np.isfinite(array)
-    if not bad.any() and (not array.size or max(float(array.max()), -float(array.min())) < LARGEST):
+    if not bad.any() and largest_of(array) < LARGEST:
         return
     first = np.argwhere(bad if bad.any() else np.abs(array) >= LARGEST)[0]
     where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column", "index"), first, strict=False))
@@ -62,9 +62,13 @@ def finite(name: str, array: np.ndarray) -> None:
     raise InputError(f"{name}: expected {expected}, got {array[tuple(first)]}" + (f" at {where}" if where else ""))
 
 
-def large_enough(name: str, *arrays: np.ndarray) -> None:
-    """Refuse arrays that are not zero but whose largest number is below SMALLEST."""
-    largest = max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
+def largest_of(array: np.ndarray) -> float:
+    """The largest absolute value, without a copy; 0 of no number."""
+    return max(float(array.max()), -float(array.min())) if array.size else 0.0
+
+
+def large_enough(name: str, largest: float) -> None:
+    """Refuse arrays whose largest number is not 0 but below SMALLEST."""
     if 0 < largest < SMALLEST:
         raise InputError(
             f"{name}: expected numbers of which the largest is 0 or at least {SMALLEST:g}, got {largest:g}: rescale"
@@ -110,7 +114,7 @@ def head(weights: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     if weights.ndim != 2 or 0 in weights.shape:
         raise InputError(f"weights: expected shape (classes, features), got {weights.shape}")
     finite("weights", weights)
-    large_enough("weights", weights)
+    large_enough("weights", largest_of(weights))
     rows, columns = weights.shape
     if bias.shape == (columns,) and rows != columns:
         raise InputError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from theory.setting.checks import check_classes, finite, head, large_enough, shaped
+from theory.setting.checks import check_classes, finite, head, large_enough, largest_of, shaped
 from theory.setting.errors import InputError, listed
 from theory.setting.problem import class_numbers, two_rows
 
@@ -46,7 +46,7 @@ class Features:
                 f"features: expected shape (n, {d}) to go with weights {weights.shape}, n at least 1, got {values.shape}"
             )
         finite("features", values)
-        large_enough("features", values)
+        large_enough("features", largest_of(values))
         checked = {"features": values, "weights": weights, "bias": bias, "labels": _labels(self.labels, len(values), K)}
         if self.logits is not None:
             checked["logits"] = shaped("logits", np.asarray(self.logits), (len(values), len(weights)))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from theory.setting.checks import check_classes, check_priors, head, large_enough, semi_definite, shaped
+from theory.setting.checks import check_classes, check_priors, head, large_enough, largest_of, semi_definite, shaped
 from theory.setting.errors import InputError, listed
 
 MOST_CLASSES = 2048  # of a Gaussian problem: a gram of all logits for every layer
@@ -99,7 +99,8 @@ class Problem:
             "covariances": shaped("covariances", covariances, (d, d) if covariances.ndim == 2 else (K, d, d)),
         }
         checked["covariances"] = semi_definite("covariances", checked["covariances"])
-        large_enough("means, covariances", checked["means"], np.sqrt(np.abs(checked["covariances"])))
+        scale = max(largest_of(checked["means"]), largest_of(checked["covariances"]) ** 0.5)
+        large_enough("means, covariances", scale)
         for name, array in checked.items():
             object.__setattr__(self, name, array)
 
